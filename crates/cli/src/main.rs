@@ -1,0 +1,2 @@
+//! The `sledge` command.
+fn main() {}

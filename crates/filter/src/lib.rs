@@ -1,0 +1,1 @@
+//! sledge-filter
