@@ -123,7 +123,8 @@ pub enum EventKind {
     Enter {
         /// Which.
         function: FunctionId,
-        /// How many traced calls were open around it, over all stacks it runs within.
+        /// How many traced calls were open around it: those of its stack, and those that were
+        /// open when that stack was first switched to.
         depth: u32,
     },
     /// A call ended.
@@ -137,6 +138,11 @@ pub enum EventKind {
         /// How it ended.
         ending: Ending,
     },
+    /// What the thread does next is on another of its stacks; each stack nests for itself.
+    Switch {
+        /// Which.
+        stack: StackIndex,
+    },
     /// Events of this thread were lost between `since` and the event's time.
     Lost {
         /// How many.
@@ -144,7 +150,7 @@ pub enum EventKind {
         /// From when on.
         since: Nanos,
     },
-    /// The thread ended or the trace did; `open` calls were still running.
+    /// The thread ended, or the trace or the range asked for did; `open` calls were still running.
     ThreadEnd {
         /// Calls that never ended.
         open: u32,

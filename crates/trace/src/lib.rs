@@ -1,6 +1,14 @@
 //! The trace file: its events, its writer and its reader.
 //!
-//! [`event`] says what a trace *means*; the file format is in FORMAT.md.
+//! [`event`] says what a trace *means*; the file format is in FORMAT.md. [`Writer`] writes one,
+//! [`Trace`] reads it and gives its events, in time order, to a [`event::Sink`].
 #![forbid(unsafe_code)]
 
+pub mod error;
 pub mod event;
+pub mod reader;
+pub mod writer;
+
+pub use error::{Damage, Flaw, ReadError, ReplayError, WriteError};
+pub use reader::{Cut, Loss, Trace};
+pub use writer::{Host, Writer};
