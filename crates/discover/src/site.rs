@@ -4,6 +4,8 @@ use std::fmt;
 
 /// Bytes that the `jmp rel32` of a patched site takes.
 pub const PATCH_BYTES: usize = 5;
+/// Bytes that the short jump of [`Rung::Hop`] takes.
+pub const HOP_BYTES: usize = 2;
 /// No patch displaces more original bytes than this.
 pub const MAX_DISPLACED: usize = 20;
 
@@ -30,12 +32,16 @@ pub struct Site {
     /// How the site is patched.
     pub rung: Rung,
     /// The original bytes that the patch displaces: whole instructions, at least
-    /// [`PATCH_BYTES`] of them, or fewer where filler behind the function makes up the rest.
+    /// [`PATCH_BYTES`] of them (at [`Rung::Hop`]: [`HOP_BYTES`]), or fewer where filler behind
+    /// the function makes up the rest.
     pub displaced: Vec<u8>,
     /// Bit `i` is set where an original instruction starts `i` bytes into the patch (1..=4).
     pub boundaries: u8,
     /// Whether returns can be hooked.
     pub returns: Returns,
+    /// At [`Rung::Hop`]: address of the [`PATCH_BYTES`] bytes of padding, this site's alone, that
+    /// the two-byte jump leads to. A two-byte jump from `address` reaches it.
+    pub hop: Option<u64>,
 }
 
 /// The ladder of ways to patch a site, best first (DESIGN §4).
