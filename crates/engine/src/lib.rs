@@ -1,1 +1,12 @@
-//! sledge-engine
+//! Generate: the code that a traced function runs, as bytes for known addresses.
+//!
+//! Pure: nothing here touches a process. `relocate` moves displaced instructions; `trampoline`
+//! and `thunk` write the code of an ops set and of a site; `islands` finds room for jumps that
+//! must lie near a site.
+#![forbid(unsafe_code)]
+
+pub mod emit;
+pub mod islands;
+pub mod relocate;
+pub mod thunk;
+pub mod trampoline;

@@ -1,0 +1,202 @@
+//! Generate: the trampolines of an ops set. Here: the set of one recorder.
+//!
+//! A WORD OF CAUTION: this file, `thunk.rs`, `sledge_wire::cell` and the agent's `ranges.rs`
+//! and `slow.rs` are one piece of code in five places. `S` is the address of the stack cell that
+//! holds the return address of the hooked function.
+//!
+//! A trampoline is called by a thunk and may change no register but `r10` and the flags. It
+//! keeps what it needs in the red zone below its `rsp` and never moves `rsp`: the unwind rule of
+//! the range relies on that, and `push` would buy nothing.
+
+use crate::emit::{Condition, Emitter, Mem, Reg};
+use sledge_wire::cell;
+use sledge_wire::record::{CELL_OFFSET, Kind, RECORD_BYTES, TAG_OFFSET};
+
+/// Bytes reserved for the trampolines at the beginning of their range; gates follow.
+pub const TRAMPOLINE_BYTES: u64 = 4096;
+
+/// What the agent told of itself: the addresses that generated code refers to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AgentLayout {
+    /// Start of the range for thunks.
+    pub thunks: u64,
+    /// Start of the range for relocated prologues.
+    pub relocated: u64,
+    /// Start of the range for trampolines.
+    pub trampolines: u64,
+    /// The slot table.
+    pub slots: u64,
+    /// Offset of the thread's word from the thread pointer.
+    pub tls_offset: i32,
+    /// Slow path: the stack has no slots yet.
+    pub cover: u64,
+    /// Slow path: the thread has no block yet.
+    pub thread: u64,
+    /// Slow path: the ring wants attention.
+    pub full: u64,
+    /// Completes the environment for `execve`, `fexecve`, `execveat`.
+    pub exec: [u64; 3],
+}
+
+/// The trampolines of one ops set.
+#[derive(Clone, Debug)]
+pub struct Trampolines {
+    /// Their code, for the beginning of the range.
+    pub code: Vec<u8>,
+    /// Called on entry to a hooked function; leaves the distance to the slot in `r10`.
+    pub enter: u64,
+    /// Called on entry to a function whose exit is not hooked.
+    pub enter_only: u64,
+    /// Called on exit; leaves the distance to the slot in `r10`.
+    pub leave: u64,
+}
+
+impl Trampolines {
+    /// Generates the trampolines that record entry and exit.
+    #[must_use]
+    pub fn recorder(agent: &AgentLayout) -> Self {
+        let mut code = Emitter::at(agent.trampolines);
+        let enter = code.here();
+        emit_enter(&mut code, agent);
+        align(&mut code);
+        let enter_only = code.here();
+        emit_enter_only(&mut code, agent);
+        align(&mut code);
+        let leave = code.here();
+        emit_leave(&mut code, agent);
+        code.pad_to(TRAMPOLINE_BYTES);
+        Self { code: code.finish(), enter, enter_only, leave }
+    }
+}
+
+fn align(code: &mut Emitter) {
+    while !code.here().is_multiple_of(64) {
+        code.raw(&[0xcc]);
+    }
+}
+
+/// Where a trampoline finds things on the stack: distances from its `rsp`.
+struct Frame {
+    /// The cell of the hooked function's return address.
+    cell: i32,
+    /// First of the four words that hold `r11`, `rax`, `rdx`.
+    spill: i32,
+    /// From the address that the trampoline returns to, back to the thunk's site index.
+    site: i32,
+}
+
+/// Called from a thunk's entry: `rsp = S - 8`; the thunk keeps `r10` at `S - 24`.
+const ENTERING: Frame = Frame {
+    cell: 8,
+    spill: -24,
+    site: cell::THUNK_SITE as i32 - cell::AFTER_ENTER as i32,
+};
+/// Called from a thunk's exit: `rsp = S`; the thunk keeps `r10` at `S - 24`.
+const LEAVING: Frame = Frame {
+    cell: 0,
+    spill: -32,
+    site: cell::THUNK_SITE as i32 - cell::AFTER_LEAVE as i32,
+};
+
+fn spill(code: &mut Emitter, frame: &Frame) {
+    for (i, reg) in [Reg::R11, Reg::Rax, Reg::Rdx].into_iter().enumerate() {
+        code.store(Mem::Base(Reg::Rsp, frame.spill - 8 * i as i32), reg);
+    }
+}
+
+fn restore(code: &mut Emitter, frame: &Frame) {
+    for (i, reg) in [Reg::R11, Reg::Rax, Reg::Rdx].into_iter().enumerate() {
+        code.load(reg, Mem::Base(Reg::Rsp, frame.spill - 8 * i as i32));
+    }
+}
+
+/// Entry of a hooked function. Tail calls are told by their return address, which lies in a
+/// thunk: they are recorded as such, and go on without being hooked.
+fn emit_enter(code: &mut Emitter, agent: &AgentLayout) {
+    let (tail, uncovered, covered) = (code.label(), code.label(), code.label());
+    spill(code, &ENTERING);
+    code.load(Reg::R10, Mem::Base(Reg::Rsp, ENTERING.cell));
+    code.lea(Reg::R11, Mem::Absolute(agent.thunks));
+    code.subtract(Reg::R10, Reg::R11);
+    code.compare_immediate(Reg::R10, cell::THUNK_RANGE as i32);
+    code.branch(Condition::Below, tail);
+    code.place(covered);
+    emit_slot_distance(code, agent, &ENTERING);
+    code.test(Reg::R10);
+    code.branch(Condition::Zero, uncovered);
+    emit_record(code, agent, &ENTERING, Kind::Enter);
+    restore(code, &ENTERING);
+    code.ret();
+
+    code.place(tail);
+    emit_record(code, agent, &ENTERING, Kind::Tail);
+    restore(code, &ENTERING);
+    code.add_immediate(Mem::Base(Reg::Rsp, 0), (cell::UNHOOKED - cell::AFTER_ENTER) as i8);
+    code.ret();
+
+    code.place(uncovered);
+    code.call(agent.cover);
+    code.jump_to(covered);
+}
+
+fn emit_enter_only(code: &mut Emitter, agent: &AgentLayout) {
+    spill(code, &ENTERING);
+    emit_record(code, agent, &ENTERING, Kind::EnterOnly);
+    restore(code, &ENTERING);
+    code.ret();
+}
+
+fn emit_leave(code: &mut Emitter, agent: &AgentLayout) {
+    spill(code, &LEAVING);
+    emit_record(code, agent, &LEAVING, Kind::Exit);
+    emit_slot_distance(code, agent, &LEAVING);
+    restore(code, &LEAVING);
+    code.ret();
+}
+
+/// `r10 = slots[S >> 24]`; changes `r11`.
+fn emit_slot_distance(code: &mut Emitter, agent: &AgentLayout, frame: &Frame) {
+    code.lea(Reg::R10, Mem::Base(Reg::Rsp, frame.cell));
+    code.shift_right(Reg::R10, cell::SLOT_SHIFT as u8);
+    code.lea(Reg::R11, Mem::Absolute(agent.slots));
+    code.load(Reg::R10, Mem::Scaled(Reg::R11, Reg::R10));
+}
+
+/// Writes one record into the thread's ring; changes `r11`, `rax`, `rdx`.
+///
+/// The place is reserved by one instruction, so that a signal handler's records go before or
+/// behind this one; the time is written last, and commits it.
+fn emit_record(code: &mut Emitter, agent: &AgentLayout, frame: &Frame, kind: Kind) {
+    let (again, arrange, full, done) = (code.label(), code.label(), code.label(), code.label());
+    code.place(again);
+    code.load(Reg::R11, Mem::Thread(agent.tls_offset));
+    code.test(Reg::R11);
+    code.branch(Condition::Zero, arrange);
+    code.load(Reg::Rdx, Mem::Base(Reg::R11, 0));
+    code.compare(Reg::Rdx, Mem::Base(Reg::R11, 8));
+    code.branch(Condition::AboveOrEqual, full);
+    code.read_time();
+    code.shift_left(Reg::Rdx, 32);
+    code.or(Reg::Rax, Reg::Rdx);
+    code.set32(Reg::Rdx, RECORD_BYTES as u32);
+    code.exchange_add(Mem::Base(Reg::R11, 0), Reg::Rdx);
+    code.and32(Reg::Rdx, Mem::Base(Reg::R11, 16));
+    code.add(Reg::Rdx, Mem::Base(Reg::R11, 24));
+    code.load(Reg::R11, Mem::Base(Reg::Rsp, 0));
+    code.load32(Reg::R11, Mem::Base(Reg::R11, frame.site));
+    if kind.bits() != 0 {
+        code.or_immediate32(Reg::R11, kind.bits());
+    }
+    code.store32(Mem::Base(Reg::Rdx, TAG_OFFSET as i32), Reg::R11);
+    code.lea(Reg::R11, Mem::Base(Reg::Rsp, frame.cell));
+    code.shift_right(Reg::R11, 3);
+    code.store32(Mem::Base(Reg::Rdx, CELL_OFFSET as i32), Reg::R11);
+    code.store(Mem::Base(Reg::Rdx, 0), Reg::Rax);
+    code.jump_to(done);
+    for (label, path) in [(arrange, agent.thread), (full, agent.full)] {
+        code.place(label);
+        code.call(path);
+        code.jump_to(again);
+    }
+    code.place(done);
+}
