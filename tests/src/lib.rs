@@ -1,1 +1,24 @@
-//! Whole-system tests; see the files beside this one.
+//! The harness of the whole-system tests: builds the programs in `programs/`, runs them with and
+//! without `sledge record`, and reads what was recorded.
+//!
+//! `SLEDGE_BIN` names the binary to test (else it is built); `SLEDGE_ONLY` runs only the cases
+//! whose name contains it; with `SLEDGE_NO_SKIP` set, a case that cannot run is a failure.
+#![forbid(unsafe_code)]
+
+mod build;
+mod checks;
+mod programs;
+mod run;
+mod trace;
+
+pub use build::build;
+pub use checks::{Checks, Trouble};
+pub use programs::{NOT_RUN_ALONE, PROGRAMS, Program, named};
+pub use run::{
+    End, Finished, Invocation, PATIENCE, Recording, compare, invoke, record, run, scratch, sledge,
+    sledge_path, tool,
+};
+pub use trace::{
+    Ending, Event, Kind, Outline, Tally, assert_balanced, calls_by_function, dump, each_event,
+    tally,
+};
