@@ -54,7 +54,7 @@ impl Names {
     }
 
     /// The name as a call: `f()`, or as it is where the name tells its parameters.
-    pub(crate) fn call_of(&mut self, directory: &Directory, function: FunctionId) -> &str {
+    pub fn call_of(&mut self, directory: &Directory, function: FunctionId) -> &str {
         &self.label(directory, function).call
     }
 

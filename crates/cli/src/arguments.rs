@@ -1,0 +1,347 @@
+//! What can be typed. Each command's module turns it into what is meant.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sledge_analyse::{Column, Field, SortKey};
+use sledge_filter::{FilterSpec, Pattern, Syntax, parse_duration, parse_size};
+use sledge_trace::event::Nanos;
+
+use crate::failure::Failure;
+use crate::generate::Generate;
+
+/// Trace the function calls of a program
+///
+/// Without a command, PROGRAM is run, its calls are recorded, and then shown as nested code.
+/// The program need not be rebuilt nor have debug information, and behaves as it does untraced.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sledge",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
+    /// Print the man page or the completions of a shell
+    #[arg(long, value_name = "WHAT", hide = true, exclusive = true)]
+    pub(crate) generate: Option<Generate>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// The commands; any other first word is a program to run.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub(crate) enum Command {
+    /// Run a program and keep a trace of its calls
+    Record(RecordArgs),
+    /// Show the calls of a trace as nested code
+    Replay(ReplayArgs),
+    /// Show where the time went, by function
+    Report(ReportArgs),
+    /// Write a trace for other programs to read
+    Dump(DumpArgs),
+    /// Show which functions of a file can be traced, and why the others cannot
+    Sites(SitesArgs),
+}
+
+/// `sledge PROGRAM`.
+#[derive(Debug, Args)]
+pub(crate) struct LiveArgs {
+    #[command(flatten)]
+    pub(crate) record: RecordArgs,
+    #[command(flatten)]
+    pub(crate) look: LookArgs,
+    #[command(flatten)]
+    pub(crate) screen: ScreenArgs,
+}
+
+/// `sledge record PROGRAM`.
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Write the trace to FILE; an existing one becomes FILE.old [default: trace.sledge]
+    #[arg(short, long, value_name = "FILE", help_heading = RECORDING)]
+    pub(crate) output: Option<PathBuf>,
+    /// Trace the inside of libraries too
+    #[arg(short, long, help_heading = RECORDING)]
+    pub(crate) libs: bool,
+    /// Do not trace the library functions that the program calls
+    #[arg(long, conflicts_with = "libs", help_heading = RECORDING)]
+    pub(crate) no_libcall: bool,
+    /// Trace forked children too
+    #[arg(long, value_name = "WHETHER", default_value = "on", help_heading = RECORDING)]
+    pub(crate) follow: Switch,
+    /// Buffer SIZE of memory for each thread (64k, 4M, …)
+    #[arg(short, long, value_name = "SIZE", default_value = "4M", value_parser = parse_size,
+          help_heading = RECORDING)]
+    pub(crate) buffer: u64,
+    /// When a buffer is full: let the thread wait, or drop events and count them
+    #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = RECORDING)]
+    pub(crate) full: Full,
+    /// Patch only functions that match PATTERN: the others cost nothing
+    #[arg(short = 'P', long, value_name = "PATTERN", help_heading = RECORDING)]
+    pub(crate) patch: Vec<String>,
+    /// The program to run, and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true,
+          allow_hyphen_values = true, value_hint = clap::ValueHint::CommandWithArguments)]
+    pub(crate) program: Vec<OsString>,
+}
+
+const RECORDING: &str = "Recording";
+const FILTERS: &str = "Filters (alike when recording and when reading)";
+const LOOK: &str = "Look";
+
+/// An option that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// What a thread does when its buffer is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Full {
+    Wait,
+    Drop,
+}
+
+/// How patterns are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Match {
+    #[default]
+    Regex,
+    Glob,
+}
+
+/// Which calls: the same letters when recording and when reading.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct FilterArgs {
+    /// Only functions that match PATTERN (NAME, or NAME@MODULE) and what they call
+    #[arg(short = 'F', long, value_name = "PATTERN", help_heading = FILTERS)]
+    pub(crate) filter: Vec<String>,
+    /// Not functions that match PATTERN, nor what they call
+    #[arg(short = 'N', long, value_name = "PATTERN", help_heading = FILTERS)]
+    pub(crate) notrace: Vec<String>,
+    /// Only calls that lead to functions that match PATTERN
+    #[arg(short = 'C', long, value_name = "PATTERN", help_heading = FILTERS)]
+    pub(crate) caller: Vec<String>,
+    /// Not functions that match PATTERN, but what they call
+    #[arg(short = 'H', long, value_name = "PATTERN", help_heading = FILTERS)]
+    pub(crate) hide: Vec<String>,
+    /// Only so many levels of calls
+    #[arg(short = 'D', long, value_name = "LEVELS", help_heading = FILTERS)]
+    pub(crate) depth: Option<u32>,
+    /// Only calls that take at least TIME (10us, 1ms, …)
+    #[arg(short = 't', long, value_name = "TIME", value_parser = parse_duration,
+          help_heading = FILTERS)]
+    pub(crate) time: Option<Nanos>,
+    /// How a PATTERN is written
+    #[arg(long = "match", value_name = "SYNTAX", default_value = "regex", help_heading = FILTERS)]
+    pub(crate) syntax: Match,
+    /// Only threads with these ids
+    #[arg(long, value_name = "TID", value_delimiter = ',', help_heading = FILTERS)]
+    pub(crate) tid: Vec<u32>,
+}
+
+/// Which trace.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InputArgs {
+    /// Read the trace in FILE
+    #[arg(short, long, value_name = "FILE", default_value = "trace.sledge")]
+    pub(crate) input: PathBuf,
+}
+
+/// How names are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Demangle {
+    /// Without parameters
+    Simple,
+    /// All of it
+    Full,
+    /// As the symbol table has it
+    No,
+}
+
+/// How names are shown.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct NameArgs {
+    /// How C++ and Rust names are shown
+    #[arg(long, value_name = "HOW", default_value = "simple", help_heading = LOOK)]
+    pub(crate) demangle: Demangle,
+}
+
+/// How nested code looks.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LookArgs {
+    // The path in full: clap takes a plain `Vec` for an option given several times.
+    /// Show these columns: duration, tid, time, delta, elapsed, module, comm; +FIELD adds one,
+    /// none shows none
+    #[arg(short, long, value_name = "FIELDS", value_parser = Field::parse_list,
+          help_heading = LOOK)]
+    pub(crate) fields: Option<::std::vec::Vec<Field>>,
+    #[command(flatten)]
+    pub(crate) names: NameArgs,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Where text for people goes.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ScreenArgs {
+    /// When to colour the output
+    #[arg(long = "color", value_name = "WHEN", default_value = "auto", help_heading = LOOK)]
+    pub(crate) colour: Colour,
+    /// Do not show the output in a pager
+    #[arg(long, help_heading = LOOK)]
+    pub(crate) no_pager: bool,
+}
+
+/// Where a command writes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Write to FILE
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// `sledge replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    #[command(flatten)]
+    pub(crate) look: LookArgs,
+    #[command(flatten)]
+    pub(crate) screen: ScreenArgs,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    Text,
+    Json,
+    Csv,
+}
+
+/// `sledge report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Sort by these: total, self, call, avg, min, max, func
+    #[arg(short, long, value_name = "KEYS", value_parser = SortKey::parse_list)]
+    pub(crate) sort: Option<::std::vec::Vec<SortKey>>,
+    /// Show these columns: total, self, call, avg, min, max, module; +FIELD adds one
+    #[arg(short, long, value_name = "FIELDS", value_parser = Column::parse_list)]
+    pub(crate) fields: Option<::std::vec::Vec<Column>>,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: ReportFormat,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    #[command(flatten)]
+    pub(crate) names: NameArgs,
+    #[command(flatten)]
+    pub(crate) screen: ScreenArgs,
+}
+
+/// How a dump is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DumpFormat {
+    /// One JSON object a line
+    Jsonl,
+}
+
+/// `sledge dump`.
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
+    pub(crate) format: DumpFormat,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    #[command(flatten)]
+    pub(crate) names: NameArgs,
+}
+
+/// How coverage is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SitesFormat {
+    Text,
+    Json,
+}
+
+/// `sledge sites`.
+#[derive(Debug, Args)]
+pub(crate) struct SitesArgs {
+    /// The program or library to look at; a bare name is looked up in PATH
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Explain how FUNCTION (a name, or an address as 0x1234) can be traced, or why it cannot
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) explain: Option<String>,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: SitesFormat,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) names: NameArgs,
+    #[command(flatten)]
+    pub(crate) screen: ScreenArgs,
+}
+
+impl FilterArgs {
+    /// What the options mean.
+    pub(crate) fn spec(&self) -> Result<FilterSpec, Failure> {
+        Ok(FilterSpec {
+            filter: self.patterns(&self.filter)?,
+            notrace: self.patterns(&self.notrace)?,
+            caller: self.patterns(&self.caller)?,
+            hide: self.patterns(&self.hide)?,
+            depth: self.depth,
+            threshold: self.time,
+        })
+    }
+
+    /// Patterns in the syntax that `--match` names.
+    pub(crate) fn patterns(&self, texts: &[String]) -> Result<Vec<Pattern>, Failure> {
+        let syntax = match self.syntax {
+            Match::Regex => Syntax::Regex,
+            Match::Glob => Syntax::Glob,
+        };
+        let pattern = |text: &String| Pattern::new(text, syntax);
+        texts.iter().map(pattern).collect::<Result<_, _>>().map_err(|error| {
+            Failure::misuse(
+                error.to_string(),
+                "a pattern is a regular expression, or with --match glob a glob",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The trace that a command reads, and which of its calls.
+
+use std::path::Path;
+
+use sledge_analyse::{OnlyThreads, module_name};
+use sledge_discover::names::demangle;
+use sledge_filter::{CallFilter, EventFilter, suggest};
+use sledge_trace::Trace;
+use sledge_trace::error::{ReadError, ReplayError};
+use sledge_trace::event::{Directory, FunctionId, Sink};
+
+use crate::arguments::{FilterArgs, InputArgs};
+use crate::failure::{Failure, say};
+
+/// An open trace.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) trace: Trace,
+    filter: CallFilter,
+    tids: Vec<u32>,
+}
+
+impl Input {
+    /// Opens the trace and applies the filters to its functions.
+    pub(crate) fn open(input: &InputArgs, filter: &FilterArgs) -> anyhow::Result<Self> {
+        let spec = filter.spec()?;
+        let trace = Trace::open(&input.input).map_err(|error| unreadable(&input.input, &error))?;
+        let mut calls = CallFilter::new(spec);
+        let directory = trace.directory();
+        for (index, function) in (0..).zip(&directory.functions) {
+            let module = module_name(directory, FunctionId(index));
+            calls.learn(FunctionId(index), &[&function.name, &demangle(&function.name)], module);
+        }
+        check_patterns(&calls, filter, directory, &input.input)?;
+        check_threads(&filter.tid, directory, &input.input)?;
+        Ok(Self { trace, filter: calls, tids: filter.tid.clone() })
+    }
+
+    /// Gives the calls that pass to `sink`.
+    pub(crate) fn events<S>(&self, sink: &mut S) -> anyhow::Result<()>
+    where
+        S: Sink,
+        S::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let done = if self.filter.is_empty() && self.tids.is_empty() {
+            self.trace.events(None, sink)
+        } else {
+            let mut calls = EventFilter::new(&self.filter, sink);
+            self.trace.events(None, &mut OnlyThreads::new(&self.tids, &mut calls))
+        };
+        done.map_err(|error| match error {
+            ReplayError::Read(error) => Failure::new(error.to_string(), READ_AGAIN).into(),
+            ReplayError::Sink(error) => anyhow::Error::new(error).context("cannot write"),
+        })
+    }
+}
+
+const READ_AGAIN: &str = "what came before it has been shown";
+
+/// What to do about a trace that cannot be read.
+fn unreadable(path: &Path, error: &ReadError) -> Failure {
+    let advice = match error {
+        ReadError::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            "record one with: sledge record PROGRAM, or name another with -i FILE"
+        }
+        ReadError::Open { .. } => "a trace can be read by the user who recorded it, or by root",
+        ReadError::NotATrace { .. } => "name a file that sledge record has written with -i FILE",
+        ReadError::WrongVersion { .. } => "read it with the sledge that recorded it",
+        _ => "nothing of it can be shown; record again",
+    };
+    let text = error.to_string();
+    let name = path.display().to_string();
+    let what = if text.contains(&name) { text } else { format!("{name}: {text}") };
+    Failure::new(what, advice)
+}
+
+/// A pattern that matches nothing is most likely mistyped: an error where nothing would be left
+/// to show, else worth a word.
+fn check_patterns(
+    calls: &CallFilter,
+    filter: &FilterArgs,
+    directory: &Directory,
+    path: &Path,
+) -> Result<(), Failure> {
+    let unmatched: Vec<&str> = calls.unmatched().iter().map(|pattern| pattern.text()).collect();
+    let all_unmatched = |patterns: &[String]| {
+        !patterns.is_empty() && patterns.iter().all(|text| unmatched.contains(&text.as_str()))
+    };
+    let sentence = |pattern: &str| {
+        let name = path.display();
+        let count = sledge_analyse::text::grouped(directory.functions.len() as u64);
+        let names: Vec<_> = directory.functions.iter().map(|known| demangle(&known.name)).collect();
+        let wanted = pattern.split('@').next().unwrap_or(pattern);
+        match suggest(wanted, names.iter().map(AsRef::as_ref)) {
+            Some(near) => format!(
+                "no function matches '{pattern}' in {name} (did you mean '{near}'? {count} functions)"
+            ),
+            None => format!("no function matches '{pattern}' in {name} ({count} functions)"),
+        }
+    };
+    for patterns in [&filter.filter, &filter.caller] {
+        if all_unmatched(patterns) {
+            return Err(Failure::new(sentence(&patterns[0]), "see which there are: sledge report"));
+        }
+    }
+    for pattern in unmatched {
+        say(&sentence(pattern));
+    }
+    Ok(())
+}
+
+/// A thread that is not in the trace is most likely mistyped too.
+fn check_threads(tids: &[u32], directory: &Directory, path: &Path) -> Result<(), Failure> {
+    let known = |tid: &u32| directory.threads.iter().any(|thread| thread.tid == *tid);
+    let Some(missing) = tids.iter().find(|tid| !known(tid)) else {
+        return Ok(());
+    };
+    let mut there: Vec<u32> = directory.threads.iter().map(|thread| thread.tid).collect();
+    there.dedup();
+    let shown: Vec<String> = there.iter().take(8).map(ToString::to_string).collect();
+    let more = if there.len() > shown.len() { ", …" } else { "" };
+    Err(Failure::new(
+        format!("no thread {missing} in {}", path.display()),
+        format!("its threads are: {}{more}", shown.join(", ")),
+    ))
+}

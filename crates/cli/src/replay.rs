@@ -1,0 +1,41 @@
+//! `sledge replay`.
+
+use anyhow::Context;
+use sledge_analyse::{Replay, Style};
+
+use crate::arguments::{FilterArgs, InputArgs, LookArgs, OutputArgs, ReplayArgs, ScreenArgs};
+use crate::demangle::names;
+use crate::honesty;
+use crate::input::Input;
+use crate::screen::Screen;
+
+/// Shows a trace as nested code.
+pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
+    let input = Input::open(&args.input, &args.filter)?;
+    show_input(&input, &args.look, &args.output, args.screen)
+}
+
+/// Shows all of a trace, as `sledge PROGRAM` does.
+pub(crate) fn show(input: &InputArgs, look: &LookArgs, screen: ScreenArgs) -> anyhow::Result<()> {
+    let input = Input::open(input, &FilterArgs::default())?;
+    show_input(&input, look, &OutputArgs { output: None }, screen)
+}
+
+fn show_input(
+    input: &Input,
+    look: &LookArgs,
+    output: &OutputArgs,
+    screen: ScreenArgs,
+) -> anyhow::Result<()> {
+    let mut screen = Screen::open(output, screen)?;
+    let mut style = Style { colour: screen.colour(), ..Style::default() };
+    if let Some(fields) = &look.fields {
+        style.fields.clone_from(fields);
+    }
+    let mut replay = Replay::new(&mut screen, names(look.names.demangle), style);
+    input.events(&mut replay)?;
+    replay.finish(input.trace.directory()).context("cannot write")?;
+    screen.close()?;
+    honesty::tell(&input.trace, look.names.demangle);
+    Ok(())
+}
