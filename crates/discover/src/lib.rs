@@ -6,13 +6,24 @@
 //! object for branches, and a verdict for each function. [`open_header`] only classifies a file.
 #![forbid(unsafe_code)]
 
+mod candidates;
 mod error;
+mod filler;
 mod header;
+mod image;
+mod ladder;
 pub mod maps;
 pub mod names;
 mod object;
+mod relocations;
+mod returns;
+mod sections;
 pub mod site;
+mod sleds;
 mod summary;
+mod sweep;
+mod symbols;
+mod unwind;
 
 pub use error::DiscoverError;
 pub use header::{Header, Kind, Segment, open_header};

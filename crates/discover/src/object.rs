@@ -3,10 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::candidates::{Candidate, Code};
 use crate::error::{self, DiscoverError};
 use crate::header::{Header, Kind, Segment};
-use crate::site::Function;
+use crate::image::Image;
+use crate::ladder::Ladder;
+use crate::relocations::Relocations;
+use crate::site::{Function, Refusal, Site};
+use crate::sleds::{self, Sleds};
 use crate::summary::Summary;
+use crate::unwind::UnwindTable;
+use crate::{sections, sweep, symbols};
 
 /// An ELF object: what it is, its functions, and where each can be hooked. All addresses are
 /// link-time ones.
@@ -76,19 +83,31 @@ impl Object {
     /// As [`Object::open`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, DiscoverError> {
         let header = Header::read(path, bytes)?;
+        let image = Image::new(bytes, &header.segments);
+        let sections = sections::read(bytes);
+        let dynamic = symbols::dynamic(&header, &image, &sections);
+        let tables = sleds::tables(&sections);
+        let relocations = Relocations::read(&header, &image, &sections, &dynamic, &tables);
+        let sleds = Sleds::read(&sections, &relocations);
+        let unwind = UnwindTable::read(&header, &image, &sections);
+        let regions = sections::regions(&sections, &header.segments, &image);
+        let mut code = Code::find(regions, [symbols::full(&sections), dynamic], &unwind);
+        code.labels.extend(&sleds.aborts);
+        let sweep = sweep::run(&code);
+        let verdicts = Ladder::decide(&code, &sweep, &sleds);
         Ok(Self {
             path: path.into(),
+            exports: symbols::exports(&header, &image, &dynamic),
+            functions: functions(code.candidates, verdicts, bytes.len()),
             build_id: header.build_id,
             kind: header.kind,
             interpreter: header.interpreter,
             soname: header.soname,
             entry: header.entry,
             segments: header.segments,
-            functions: Vec::new(),
-            imports: Vec::new(),
-            irelative: Vec::new(),
-            exports: Vec::new(),
-            uncovered_bytes: 0,
+            imports: relocations.imports,
+            irelative: relocations.irelative,
+            uncovered_bytes: sweep.uncovered,
             by_name: OnceLock::new(),
         })
     }
@@ -146,4 +165,29 @@ impl Object {
         index.sort_unstable_by_key(|&(function, alias)| (self.name(function, alias), function));
         index
     }
+}
+
+/// Joins candidates with their verdicts. Names may share bytes of the file: a damaged file whose
+/// names add up to much more than its size loses the last ones.
+fn functions(
+    candidates: Vec<Candidate>,
+    verdicts: Vec<Result<Site, Refusal>>,
+    file_size: usize,
+) -> Vec<Function> {
+    let mut left = file_size.saturating_mul(4);
+    let mut names = |function: &Candidate| {
+        let size = function.names.iter().map(|name| name.len()).sum::<usize>();
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        let names = function.names.iter().filter(|_| fits);
+        names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    };
+    let both = candidates.into_iter().zip(verdicts);
+    both.map(|(function, verdict)| Function {
+        address: function.start,
+        size: function.end - function.start,
+        names: names(&function),
+        verdict,
+    })
+    .collect()
 }

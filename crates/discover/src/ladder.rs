@@ -1,0 +1,326 @@
+//! The ladder: the best way to patch each function, or why there is none.
+
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+
+use crate::candidates::{Candidate, Code};
+use crate::filler;
+use crate::sections::{Region, region_at};
+use crate::site::{HOP_BYTES, MAX_DISPLACED, PATCH_BYTES, Refusal, Rung, Site};
+use crate::sleds::Sleds;
+use crate::sweep::Sweep;
+
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+/// `jmp +9`, over a NOP of nine bytes.
+const XRAY_SLED: [u8; 2] = [0xeb, 0x09];
+const XRAY_BYTES: usize = 11;
+/// NOPs before a function's address that may belong to it (`-fpatchable-function-entry=N,M`).
+const NOPS_BEFORE: u64 = 64;
+
+/// Start-up code, and helpers that are called with registers of their own.
+const GLUE: [&str; 15] = [
+    "_start",
+    "_init",
+    "_fini",
+    "frame_dummy",
+    "register_tm_clones",
+    "deregister_tm_clones",
+    "__do_global_dtors_aux",
+    "_dl_relocate_static_pie",
+    "__libc_csu_init",
+    "__libc_csu_fini",
+    "__x86_return_thunk",
+    "mcount",
+    "_mcount",
+    "__fentry__",
+    "__mcount_internal",
+];
+const GLUE_PREFIXES: [&str; 3] = ["__x86.get_pc_thunk", "__x86_indirect_thunk", "_dl_tlsdesc_"];
+
+/// Whole instructions at the beginning of a patch.
+#[derive(Clone, Copy)]
+struct Span {
+    length: usize,
+    boundaries: u8,
+}
+
+/// Decides on all functions, in order of address: no two patches overlap.
+pub(crate) struct Ladder<'c, 'a> {
+    code: &'c Code<'a>,
+    sweep: &'c Sweep,
+    sleds: &'c Sleds,
+    /// Where the last patch ends.
+    taken: u64,
+    /// Ends of the filler that patches of short functions take, by start.
+    filled: Vec<(u64, u64)>,
+}
+
+impl<'c, 'a> Ladder<'c, 'a> {
+    /// The verdict on each candidate.
+    pub(crate) fn decide(
+        code: &'c Code<'a>,
+        sweep: &'c Sweep,
+        sleds: &'c Sleds,
+    ) -> Vec<Result<Site, Refusal>> {
+        let mut ladder = Self { code, sweep, sleds, taken: 0, filled: Vec::new() };
+        let functions = code.candidates.iter();
+        let mut verdicts: Vec<_> = functions.map(|function| ladder.verdict(function)).collect();
+        ladder.hop_the_rest(&mut verdicts);
+        for ((verdict, habits), function) in
+            verdicts.iter_mut().zip(&sweep.habits).zip(&code.candidates)
+        {
+            if let Ok(site) = verdict {
+                site.returns = habits.returns(&function.names);
+            }
+        }
+        verdicts
+    }
+
+    fn verdict(&mut self, function: &Candidate) -> Result<Site, Refusal> {
+        refuse_by_nature(function)?;
+        let region = self.region(function)?;
+        let site = self
+            .xray(function, region)
+            .or_else(|| self.nops(function, region))
+            .map_or_else(|| self.prologue(function, region), Ok)?;
+        self.taken = site.address + site.displaced.len().max(PATCH_BYTES) as u64;
+        if site.displaced.len() < PATCH_BYTES {
+            self.filled.push((site.address + site.displaced.len() as u64, self.taken));
+        }
+        Ok(site)
+    }
+
+    fn region(&self, function: &Candidate) -> Result<&'c Region<'a>, Refusal> {
+        let region = region_at(&self.code.regions, function.start).ok_or(Refusal::NoBytes)?;
+        let bytes = region.slice(function.start, function.end).len() as u64;
+        let whole = bytes > 0 && bytes == function.end - function.start;
+        if whole { Ok(region) } else { Err(Refusal::NoBytes) }
+    }
+
+    fn xray(&self, function: &Candidate, region: &Region) -> Option<Site> {
+        let sled = self.sleds.xray_of(function.start)?;
+        let bytes = region.slice(sled, function.end).get(..XRAY_BYTES)?;
+        let reached = skip_nops(region.slice(function.start, sled)) as u64 == sled - function.start;
+        if !reached || !bytes.starts_with(&XRAY_SLED) {
+            return None;
+        }
+        // Nobody ever stands on the NOP behind the jump: no boundary.
+        let span = Span { length: XRAY_BYTES, boundaries: 0 };
+        self.clear(sled, span, PATCH_BYTES).ok()?;
+        Some(site(region, sled, span, Rung::Xray))
+    }
+
+    fn nops(&self, function: &Candidate, region: &Region) -> Option<Site> {
+        let start = patch_start(function, region);
+        let listed = self.sleds.nops_in(function.start.saturating_sub(NOPS_BEFORE), start)?;
+        // NOPs before the function are its own only if there is nothing else in between.
+        let before = region.slice(listed, function.start);
+        if filler::length(before) < before.len() {
+            return None;
+        }
+        let span = nop_span(region.slice(start, function.end))?;
+        self.clear(start, span, PATCH_BYTES).ok()?;
+        Some(site(region, start, span, Rung::Sled))
+    }
+
+    fn prologue(&self, function: &Candidate, region: &Region) -> Result<Site, Refusal> {
+        let start = patch_start(function, region);
+        let span = span(region, start, function.end, PATCH_BYTES)?;
+        self.clear(start, span, PATCH_BYTES)?;
+        let single = span.length >= PATCH_BYTES && span.boundaries == 0;
+        let rung = if single { Rung::Single } else { Rung::Prologue };
+        Ok(site(region, start, span, rung))
+    }
+
+    /// Whether the bytes of a patch are this function's alone, and nothing branches into them.
+    fn clear(&self, start: u64, span: Span, patch: usize) -> Result<(), Refusal> {
+        let end = start + span.length.max(patch) as u64;
+        let next = self.code.candidates.partition_point(|other| other.start <= start);
+        let next = self.code.candidates.get(next).map_or(u64::MAX, |other| other.start);
+        if self.taken > start || next < end {
+            Err(Refusal::Overlaps)
+        } else if self.sleds.is_critical(start, end) {
+            Err(Refusal::RestartableSequence)
+        } else if self.sweep.targets.any(start + 1..end) {
+            Err(Refusal::BranchIntoPatch)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The last resort for what the other rungs refused: a short jump to filler nearby.
+    fn hop_the_rest(&mut self, verdicts: &mut [Result<Site, Refusal>]) {
+        let mut holes = None;
+        for (function, verdict) in self.code.candidates.iter().zip(verdicts) {
+            let hoppable = [
+                Refusal::TooShort,
+                Refusal::BranchIntoPatch,
+                Refusal::UnmovableInstruction,
+                Refusal::Overlaps,
+            ];
+            if matches!(verdict, Err(refusal) if hoppable.contains(refusal)) {
+                let holes = holes.get_or_insert_with(|| self.holes());
+                if let Some(site) = self.hop(function, holes) {
+                    *verdict = Ok(site);
+                }
+            }
+        }
+    }
+
+    fn hop(&mut self, function: &Candidate, holes: &mut [(u64, u64)]) -> Option<Site> {
+        refuse_by_nature(function).ok()?;
+        let region = self.region(function).ok()?;
+        let start = patch_start(function, region);
+        let span = span(region, start, function.end, HOP_BYTES).ok()?;
+        // A thread may stand on the second byte: then the jump cannot be written safely.
+        let split = span.boundaries & 0b10 != 0;
+        self.taken = 0;
+        if split || self.is_filled(start, HOP_BYTES) {
+            return None;
+        }
+        self.clear(start, span, HOP_BYTES).ok()?;
+        let hop = take_hole(holes, start + HOP_BYTES as u64)?;
+        if span.length < HOP_BYTES {
+            let end = start + span.length as u64;
+            self.filled.push((end, end + 1));
+        }
+        Some(Site { hop: Some(hop), ..site(region, start, span, Rung::Hop) })
+    }
+
+    fn is_filled(&self, start: u64, length: usize) -> bool {
+        let end = start + length as u64;
+        self.filled.iter().any(|filled| filled.0 < end && start < filled.1)
+    }
+
+    /// The filler that is left over, and that nothing branches into.
+    fn holes(&self) -> Vec<(u64, u64)> {
+        let mut filled = self.filled.iter().peekable();
+        let mut left = Vec::new();
+        for &(start, end) in &self.sweep.holes {
+            while filled.next_if(|taken| taken.1 <= start).is_some() {}
+            let start = filled.peek().filter(|taken| taken.0 < end).map_or(start, |taken| taken.1);
+            // One byte more stays free: a function of one byte may hop from before the hole.
+            if start + PATCH_BYTES as u64 <= end
+                && !self.sweep.targets.any(start..end.min(start + 64))
+            {
+                left.push((start, end));
+            }
+        }
+        left
+    }
+}
+
+/// What a function is may rule it out, wherever its bytes are.
+fn refuse_by_nature(function: &Candidate) -> Result<(), Refusal> {
+    let glue = |name: &&[u8]| {
+        let Ok(name) = std::str::from_utf8(name) else { return false };
+        GLUE.contains(&name) || GLUE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    if function.ifunc {
+        Err(Refusal::IfuncResolver)
+    } else if function.names.iter().any(glue) {
+        Err(Refusal::RuntimeGlue)
+    } else if !function.called {
+        Err(Refusal::NotACall)
+    } else {
+        Ok(())
+    }
+}
+
+fn patch_start(function: &Candidate, region: &Region) -> u64 {
+    let landing = region.slice(function.start, function.end).starts_with(&ENDBR64);
+    function.start + if landing { ENDBR64.len() as u64 } else { 0 }
+}
+
+fn site(region: &Region, address: u64, span: Span, rung: Rung) -> Site {
+    Site {
+        address,
+        rung,
+        displaced: region.slice(address, address + span.length as u64).to_vec(),
+        boundaries: span.boundaries,
+        returns: crate::site::Returns::Hooked,
+        hop: None,
+    }
+}
+
+/// The whole instructions that a patch of `patch` bytes displaces.
+fn span(region: &Region, start: u64, end: u64, patch: usize) -> Result<Span, Refusal> {
+    let reach = start.saturating_add((MAX_DISPLACED + PATCH_BYTES) as u64);
+    let bytes = region.slice(start, reach);
+    let body = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+    let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
+    let mut span = Span { length: 0, boundaries: 0 };
+    let mut ended = false;
+    while span.length < patch {
+        if ended && filler::length(&bytes[span.length..]) + span.length >= patch {
+            return Ok(span);
+        }
+        if span.length >= body {
+            return Err(Refusal::TooShort);
+        }
+        let instruction = decoder.decode();
+        if instruction.is_invalid() {
+            return Err(Refusal::Undecodable);
+        }
+        span.boundaries |= boundary(span.length);
+        span.length += instruction.len();
+        if !is_movable(&instruction, span.length < patch) {
+            return Err(Refusal::UnmovableInstruction);
+        }
+        ended = filler::ends_flow(&instruction);
+    }
+    Ok(span)
+}
+
+fn boundary(offset: usize) -> u8 {
+    if (1..PATCH_BYTES).contains(&offset) { 1 << offset } else { 0 }
+}
+
+/// Whether an instruction works from elsewhere. A call that ends `inside` the patch would
+/// return into the patch.
+fn is_movable(instruction: &Instruction, inside: bool) -> bool {
+    let fixed = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Loop
+            | Mnemonic::Loope
+            | Mnemonic::Loopne
+            | Mnemonic::Jcxz
+            | Mnemonic::Jecxz
+            | Mnemonic::Jrcxz
+            | Mnemonic::Xbegin
+    );
+    !(fixed || inside && filler::is_call(instruction))
+}
+
+/// NOPs that make up a whole patch.
+fn nop_span(bytes: &[u8]) -> Option<Span> {
+    let mut span = Span { length: 0, boundaries: 0 };
+    while span.length < PATCH_BYTES {
+        span.boundaries |= boundary(span.length);
+        span.length += filler::nop(bytes.get(span.length..)?)?;
+    }
+    Some(span)
+}
+
+/// How many of the first bytes are `endbr64` and NOPs.
+fn skip_nops(bytes: &[u8]) -> usize {
+    let mut at = if bytes.starts_with(&ENDBR64) { ENDBR64.len() } else { 0 };
+    while let Some(length) = filler::nop(&bytes[at..]) {
+        at += length;
+    }
+    at
+}
+
+/// Takes the room for a patch from filler that a short jump which ends at `from` reaches.
+fn take_hole(holes: &mut [(u64, u64)], from: u64) -> Option<u64> {
+    let (lowest, highest) = (from.saturating_sub(128), from.checked_add(127)?);
+    let first = holes.partition_point(|hole| hole.1 <= lowest);
+    let near = holes[first..].iter_mut().take_while(|hole| hole.0 <= highest);
+    for hole in near {
+        let start = hole.0.max(lowest);
+        if start <= highest && start + PATCH_BYTES as u64 <= hole.1 {
+            hole.0 = start + PATCH_BYTES as u64;
+            return Some(start);
+        }
+    }
+    None
+}
