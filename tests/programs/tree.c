@@ -3,7 +3,7 @@
 #include "check.h"
 
 KEEP int leaf(int n) { return n + 1; }
-KEEP int slow_leaf(int n) { usleep(20000); return n + 1; }
+KEEP int slow_leaf(int n) { usleep(60000); return n + 1; }
 KEEP int branch(int n) { return leaf(n) + leaf(n + 1); }
 KEEP int slow_branch(int n) { return leaf(n) + slow_leaf(n) + branch(n); }
 KEEP int http_parse(int n) { return branch(n) + leaf(n); }

@@ -20,5 +20,5 @@ pub use run::{
 };
 pub use trace::{
     Ending, Event, Kind, Outline, Tally, assert_balanced, calls_by_function, dump, each_event,
-    tally,
+    tally, traced,
 };

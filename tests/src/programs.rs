@@ -48,8 +48,9 @@ impl Program {
     }
 }
 
-/// Optimised, with recursion left as recursion.
-const DEEP: &[&str] = &["-O2", "-fno-optimize-sibling-calls"];
+/// Recursion stays recursion, so that the numbers of calls are those of the source.
+const ONE_CALL_EACH: &str = "-fno-optimize-sibling-calls";
+const DEEP: &[&str] = &["-O2", ONE_CALL_EACH];
 const LIBCXX: &[&str] =
     &["-O2", "-stdlib=libc++", "-rtlib=compiler-rt", "-unwindlib=libunwind", "-lunwind"];
 const LIBCXX_STATIC: &[&str] = &[
@@ -60,8 +61,16 @@ const LIBCXX_STATIC: &[&str] = &[
     "-static-libstdc++",
     "-static-libgcc",
 ];
-const FENTRY: &[&str] =
-    &["-O2", "-pg", "-mfentry", "-mnop-mcount", "-mrecord-mcount", "-no-pie", "-fno-pie"];
+const FENTRY: &[&str] = &[
+    "-O2",
+    ONE_CALL_EACH,
+    "-pg",
+    "-mfentry",
+    "-mnop-mcount",
+    "-mrecord-mcount",
+    "-no-pie",
+    "-fno-pie",
+];
 
 /// All programs that run by themselves.
 pub const PROGRAMS: &[Program] = &[
@@ -77,7 +86,7 @@ pub const PROGRAMS: &[Program] = &[
         &["-O2", "-static-libgcc", "-static-libstdc++"],
     ),
     Program::new("qsort_throw", "qsort_throw.cpp", &["-O2"]),
-    Program::new("generator", "generator.c", &["-O2"]),
+    Program::new("generator", "generator.c", DEEP),
     Program::new("returns", "returns.c", &["-O2"]),
     Program::new("returns-avx", "returns.c", &["-O2", "-mavx"]).cpu("avx"),
     Program::new("returns-avx512", "returns.c", &["-O2", "-mavx512f"]).cpu("avx512f"),
@@ -91,7 +100,7 @@ pub const PROGRAMS: &[Program] = &[
     Program::new("registers", "registers.c", &["-O2", "registers.S"]),
     Program::new("registers-avx", "registers.c", &["-O2", "-mavx", "registers.S"]).cpu("avx"),
     Program::new("stackargs", "stackargs.c", &["-O2"]),
-    Program::new("fork", "fork.c", &["-O2"]),
+    Program::new("fork", "fork.c", DEEP),
     Program::new("vfork_exec", "vfork_exec.c", &["-O2"]),
     Program::new("threads4", "threads4.c", &["-O2"]),
     Program::new("kill9", "kill9.c", &["-O2"]).with(&["kill"]).ends(End::Killed(9)),
@@ -101,15 +110,23 @@ pub const PROGRAMS: &[Program] = &[
     Program::new("kill9-exit", "kill9.c", &["-O2"]).with(&["exit"]).ends(End::Exited(7)),
     Program::new("shortfns", "shortfns.c", &["-O2", "shortfns.S"]),
     Program::new("shortfns-no-pie", "shortfns.c", &["-O2", "-no-pie", "shortfns.S"]),
-    Program::new("patchable", "patchable.c", &["-O2", "-fpatchable-function-entry=5"]),
+    Program::new(
+        "patchable",
+        "patchable.c",
+        &["-O2", ONE_CALL_EACH, "-fpatchable-function-entry=5"],
+    ),
     Program::new(
         "patchable-cet",
         "patchable.c",
-        &["-O2", "-fcf-protection", "-fpatchable-function-entry=5"],
+        &["-O2", ONE_CALL_EACH, "-fcf-protection", "-fpatchable-function-entry=5"],
     ),
-    Program::new("patchable-before", "patchable.c", &["-O2", "-fpatchable-function-entry=16,11"]),
+    Program::new(
+        "patchable-before",
+        "patchable.c",
+        &["-O2", ONE_CALL_EACH, "-fpatchable-function-entry=16,11"],
+    ),
     Program::new("patchable-fentry", "patchable.c", FENTRY),
-    Program::new("patchable-pg", "patchable.c", &["-O2", "-pg"]),
+    Program::new("patchable-pg", "patchable.c", &["-O2", ONE_CALL_EACH, "-pg"]),
     Program::new("dlopen", "dlopen.c", &["-O2"]).with(&["@plugin"]),
     Program::new("close_all_fds", "close_all_fds.c", DEEP),
     Program::new("environ", "environ.c", &["-O2"]).with(&["one", "two words", ""]),
@@ -127,7 +144,7 @@ pub const PROGRAMS: &[Program] = &[
     Program::new("static-stripped", "static.c", &["-O2", "-static", "-s"]),
     Program::new("stripped", "stripped.c", &["-O2", "-s"]),
     Program::new("stripped-O0-no-pie", "stripped.c", &["-O0", "-no-pie", "-s"]),
-    Program::new("backtrace", "backtrace.c", &["-O2", "-fno-optimize-sibling-calls", "-rdynamic"]),
+    Program::new("backtrace", "backtrace.c", &["-O2", ONE_CALL_EACH, "-rdynamic"]),
     Program::new("backtrace-O0", "backtrace.c", &["-O0", "-rdynamic"]),
     Program::new("tree", "tree.c", DEEP),
     Program::new("libunwind", "libunwind.cpp", LIBCXX).compiler("clang++"),

@@ -340,3 +340,36 @@ fn differ(what: &str, plain: &[u8], traced: &[u8]) -> Result<(), Trouble> {
     }
     Err(format!("{what}: traced has more: `{}`", lines.next().unwrap_or("(a line end)")).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{End, Finished, differ, ours};
+
+    fn finished(stderr: &str) -> Finished {
+        Finished { stdout: Vec::new(), stderr: stderr.into(), end: End::Exited(0) }
+    }
+
+    #[test]
+    fn only_our_lines_may_follow_the_programs_own() {
+        let said = |traced: &str| ours(&finished("a\n"), &finished(traced));
+        assert_eq!(
+            said("a\nsledge: 3 calls\n        more\n").ok().as_deref(),
+            Some("sledge: 3 calls\n        more\n")
+        );
+        for wrong in ["", "b\n", "a\nb\n", "sledge: 3 calls\na\n"] {
+            assert!(said(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_difference_is_seen() {
+        assert!(differ("stdout", b"a\nb\n", b"a\nb\n").is_ok());
+        for (traced, wanted) in
+            [("a\n", "(nothing)"), ("a\nB\n", "`B`"), ("a\nb\nc\n", "`c`"), ("a\nb", "has more")]
+        {
+            let said =
+                differ("stdout", b"a\nb\n", traced.as_bytes()).map_err(|why| why.to_string());
+            assert!(matches!(&said, Err(said) if said.contains(wanted)), "{traced}: {said:?}");
+        }
+    }
+}

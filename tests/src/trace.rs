@@ -9,7 +9,8 @@ use std::process::Stdio;
 use serde::Deserialize;
 
 use crate::checks::Trouble;
-use crate::run::sledge;
+use crate::programs::named;
+use crate::run::{Invocation, Recording, compare, sledge};
 
 /// What a line of the dump tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -103,6 +104,17 @@ pub fn dump(trace: &Path) -> Result<Vec<Event>, Trouble> {
     let mut events = Vec::new();
     each_event(trace, &[], |event| events.push(event))?;
     Ok(events)
+}
+
+/// Compares the runs of a program in the table, and gives its events, which are balanced.
+///
+/// # Errors
+/// What differs, or is not balanced.
+pub fn traced(name: &str, options: &[&str]) -> Result<(Recording, Vec<Event>), Trouble> {
+    let recording = compare(&Invocation::of(named(name))?, options)?;
+    let events = dump(&recording.trace)?;
+    assert_balanced(&events)?;
+    Ok((recording, events))
 }
 
 /// The number of calls of each function.
@@ -283,3 +295,6 @@ impl ThreadOutline {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;
