@@ -4,9 +4,21 @@
 //! [`Trace`] reads it and gives its events, in time order, to a [`event::Sink`].
 #![forbid(unsafe_code)]
 
+mod block;
+mod checksum;
+mod chunk;
+mod clock;
 pub mod error;
 pub mod event;
+mod file;
+mod index;
+mod lane;
+mod load;
+mod merge;
 pub mod reader;
+mod records;
+pub mod stacks;
+mod varint;
 pub mod writer;
 
 pub use error::{Damage, Flaw, ReadError, ReplayError, WriteError};

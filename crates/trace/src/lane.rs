@@ -1,0 +1,448 @@
+//! One thread's way through its part of the file.
+
+use crate::chunk::{ChunkReader, Head, OpenCall};
+use crate::error::{Damage, Flaw, ReadError};
+use crate::event::{EventKind, FunctionId, Nanos, Op, StackIndex, Step, ThreadId, Ticks};
+use crate::file::BlockError;
+use crate::index::ChunkPlace;
+use crate::load::{LostTicks, Strand, thread_at};
+use crate::reader::Trace;
+use crate::stacks::{Stack, Stacks};
+
+/// An open call, with its time in both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Call {
+    function: FunctionId,
+    entered: Ticks,
+    nanos: Nanos,
+}
+
+/// Where in a thread's life its lane stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Before,
+    Alive,
+    Over,
+}
+
+/// Reads one thread, in time order, with one chunk in memory.
+#[derive(Debug)]
+pub(crate) struct Lane<'t> {
+    trace: &'t Trace,
+    thread: ThreadId,
+    strand: &'t Strand,
+    phase: Phase,
+    reader: ChunkReader,
+    /// The chunk being read, and how many of its steps are still to come.
+    chunk: Option<(ChunkPlace, u32)>,
+    next_chunk: usize,
+    next_loss: usize,
+    step: Option<Step>,
+    /// Steps that could not be read.
+    hole: Option<LostTicks>,
+    stacks: Stacks<Call>,
+    hint: usize,
+    end: Ticks,
+}
+
+/// Room for stored blocks, shared by all lanes.
+pub(crate) type Room = Vec<u8>;
+
+impl<'t> Lane<'t> {
+    /// At the beginning of the thread with this number; it is over at `end`.
+    pub(crate) fn new(trace: &'t Trace, number: usize, strand: &'t Strand, end: Ticks) -> Self {
+        Self {
+            trace,
+            thread: thread_at(number),
+            strand,
+            phase: Phase::Before,
+            reader: ChunkReader::default(),
+            chunk: None,
+            next_chunk: 0,
+            next_loss: 0,
+            step: None,
+            hole: None,
+            stacks: Stacks::default(),
+            hint: 0,
+            end,
+        }
+    }
+
+    pub(crate) fn thread(&self) -> ThreadId {
+        self.thread
+    }
+
+    /// Gives back the memory of a lane that is over.
+    pub(crate) fn release(&mut self) {
+        self.reader = ChunkReader::default();
+        self.stacks = Stacks::default();
+    }
+
+    fn nanos(&mut self, ticks: Ticks) -> Nanos {
+        self.trace.loaded.clock.nanos(ticks, &mut self.hint)
+    }
+
+    /// When the next thing happens; `None` after the end.
+    pub(crate) fn next_time(&self) -> Option<Ticks> {
+        match self.phase {
+            Phase::Before => Some(self.strand.first().min(self.end)),
+            Phase::Alive => Some(self.next_inside().map_or(self.end, |at| at.min(self.end))),
+            Phase::Over => None,
+        }
+    }
+
+    fn next_inside(&self) -> Option<Ticks> {
+        let chunk = match (self.hole, self.step) {
+            (Some(hole), _) => Some(hole.until),
+            (None, Some(step)) => Some(step.at),
+            (None, None) => self.strand.chunks.get(self.next_chunk).map(|chunk| chunk.first),
+        };
+        let loss = self.strand.losses.get(self.next_loss).map(|loss| loss.until);
+        match (chunk, loss) {
+            (Some(chunk), Some(loss)) => Some(chunk.min(loss)),
+            (chunk, loss) => chunk.or(loss),
+        }
+    }
+
+    /// Goes on while things happen at `until` or before, telling each to `emit`. `closed` says
+    /// that what lies exactly at the end belongs to it no more.
+    pub(crate) fn run<E: From<ReadError>>(
+        &mut self,
+        until: Ticks,
+        closed: bool,
+        room: &mut Room,
+        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.phase == Phase::Before {
+            let at = self.next_time().unwrap_or(self.end);
+            if at > until {
+                return Ok(());
+            }
+            self.phase = Phase::Alive;
+            emit(self.nanos(at), EventKind::ThreadStart)?;
+        }
+        while self.phase == Phase::Alive {
+            match self.next_inside().filter(|&at| at < self.end || at == self.end && !closed) {
+                Some(at) if at <= until => self.advance(at, until, room, emit)?,
+                Some(_) => break,
+                None if self.end <= until => {
+                    self.phase = Phase::Over;
+                    let open = self.stacks.open() as u32;
+                    emit(self.nanos(self.end), EventKind::ThreadEnd { open })?;
+                }
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what comes next, at `at`.
+    fn advance<E: From<ReadError>>(
+        &mut self,
+        at: Ticks,
+        until: Ticks,
+        room: &mut Room,
+        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let loss = self.strand.losses.get(self.next_loss).filter(|loss| loss.until <= at).copied();
+        if let Some(loss) = loss {
+            self.next_loss += 1;
+            return self.tell_loss(loss, emit);
+        }
+        if let Some(hole) = self.hole.take() {
+            return self.tell_loss(hole, emit);
+        }
+        if self.step.is_none() {
+            if let Some(opening) = self.load(room)? {
+                self.reconcile(&opening, at, emit)?;
+                self.read_step();
+            }
+            return Ok(());
+        }
+        let next_loss = self.strand.losses.get(self.next_loss).map_or(u64::MAX, |loss| loss.until.0);
+        // Up to here nothing but steps can come.
+        let before = next_loss.min(self.end.0).saturating_sub(1);
+        let until = until.min(Ticks(before).max(at));
+        while let Some(step) = self.step.filter(|step| step.at <= until) {
+            let now = self.nanos(step.at);
+            if let Some(kind) = self.apply(step, now) {
+                emit(now, kind)?;
+            }
+            self.read_step();
+        }
+        Ok(())
+    }
+
+    fn tell_loss<E>(
+        &mut self,
+        loss: LostTicks,
+        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let since = self.nanos(loss.since);
+        emit(self.nanos(loss.until), EventKind::Lost { count: loss.count, since })
+    }
+
+    /// Fetches the next step of the chunk, if it has one.
+    #[inline]
+    fn read_step(&mut self) {
+        self.step = None;
+        if self.reader.at_end() {
+            return;
+        }
+        let functions = self.trace.loaded.directory.functions.len();
+        let flaw = match self.reader.next() {
+            Some(Step { op: Op::Enter(function), .. }) if function.0 as usize >= functions => {
+                Flaw::Undefined
+            }
+            Some(step) => {
+                if let Some((_, left)) = &mut self.chunk {
+                    *left = left.saturating_sub(1);
+                }
+                self.step = Some(step);
+                return;
+            }
+            None => Flaw::BadContent,
+        };
+        self.reader = ChunkReader::default();
+        if let Some((place, left)) = self.chunk {
+            self.skip(place, u64::from(left), flaw);
+        }
+    }
+
+    /// Notes that what is left of a chunk cannot be read.
+    fn skip(&mut self, place: ChunkPlace, count: u64, flaw: Flaw) {
+        let header = self.trace.source.header(place.offset);
+        let length = header.map_or(0, |header| header.block_bytes());
+        self.trace.note(Damage { offset: place.offset, length, flaw });
+        self.hole = Some(LostTicks { since: place.first, until: place.last, count });
+    }
+
+    /// Loads the next chunk and says which calls are open at its beginning. A damaged one leaves
+    /// a hole instead.
+    fn load(&mut self, room: &mut Room) -> Result<Option<Stacks<OpenCall>>, ReadError> {
+        let Some(&place) = self.strand.chunks.get(self.next_chunk) else { return Ok(None) };
+        self.next_chunk += 1;
+        match self.open(place, room) {
+            Ok(opening) => {
+                self.chunk = Some((place, place.count));
+                Ok(Some(opening))
+            }
+            Err(BlockError::Unreadable(error)) => Err(error),
+            Err(BlockError::Flawed(flaw)) => {
+                self.reader = ChunkReader::default();
+                self.skip(place, u64::from(place.count), flaw);
+                Ok(None)
+            }
+        }
+    }
+
+    fn open(&mut self, place: ChunkPlace, room: &mut Room) -> Result<Stacks<OpenCall>, BlockError> {
+        let kind = crate::block::Kind::Steps;
+        let content = self.reader.content_mut();
+        let head = self.trace.source.block(kind, place.offset, room, content)?;
+        let head = Head::decode(head).ok_or(Flaw::BadContent)?;
+        let expected = (place.thread, place.first, place.last, place.count);
+        if (head.thread, head.first, head.last, head.count) != expected {
+            return Err(Flaw::BadContent.into());
+        }
+        let opening = self.reader.begin(&head).ok_or(Flaw::BadContent)?;
+        let functions = self.trace.loaded.directory.functions.len();
+        let mut calls = opening.all().iter().flat_map(|stack| &stack.calls);
+        if calls.any(|call| call.function.0 as usize >= functions) {
+            return Err(Flaw::Undefined.into());
+        }
+        Ok(opening)
+    }
+
+    /// Does a step, and says what is to be told of it; nothing if it makes no sense.
+    #[inline]
+    fn apply(&mut self, step: Step, nanos: Nanos) -> Option<EventKind> {
+        match step.op {
+            Op::Enter(function) => {
+                let depth = self.stacks.enter(Call { function, entered: step.at, nanos });
+                Some(EventKind::Enter { function, depth })
+            }
+            Op::Leave(ending) => {
+                let (call, depth) = self.stacks.leave()?;
+                let (function, entered) = (call.function, call.nanos);
+                Some(EventKind::Exit { function, depth, entered, ending })
+            }
+            Op::Switch(stack) => {
+                self.stacks.switch(stack).then_some(EventKind::Switch { stack })
+            }
+        }
+    }
+
+    /// Brings what is open in line with what a chunk says is open. They differ only where a
+    /// chunk before it is missing.
+    fn reconcile<E>(
+        &mut self,
+        opening: &Stacks<OpenCall>,
+        at: Ticks,
+        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let common = common_calls(&self.stacks, opening);
+        if self.stacks.agrees_with(opening) {
+            return Ok(());
+        }
+        let now = self.nanos(at);
+        for (stack, &common) in common.iter().enumerate() {
+            let stack = stack as StackIndex;
+            if self.stacks.all()[stack as usize].calls.len() > common {
+                if self.stacks.current_index() != stack && self.stacks.switch(stack) {
+                    emit(now, EventKind::Switch { stack })?;
+                }
+                while self.stacks.current().calls.len() > common {
+                    let Some((call, depth)) = self.stacks.leave() else { break };
+                    let (function, entered) = (call.function, call.nanos);
+                    let ending = crate::event::Ending::Unwound;
+                    emit(now, EventKind::Exit { function, depth, entered, ending })?;
+                }
+            }
+        }
+        let mut current = self.stacks.current_index();
+        self.adopt(opening);
+        for (number, stack) in opening.all().iter().enumerate() {
+            let known = common.get(number).copied().unwrap_or(0);
+            let number = number as StackIndex;
+            if stack.calls.len() > known && current != number {
+                current = number;
+                emit(now, EventKind::Switch { stack: number })?;
+            }
+            for (above, call) in stack.calls.iter().enumerate().skip(known) {
+                let depth = stack.base.saturating_add(above as u32);
+                emit(now, EventKind::Enter { function: call.function, depth })?;
+            }
+        }
+        let stack = opening.current_index();
+        if current == stack { Ok(()) } else { emit(now, EventKind::Switch { stack }) }
+    }
+
+    /// Takes over what a chunk says is open.
+    fn adopt(&mut self, opening: &Stacks<OpenCall>) {
+        let mut stacks = Vec::with_capacity(opening.all().len());
+        for stack in opening.all() {
+            let calls = stack.calls.iter().map(|&OpenCall { function, entered }| Call {
+                function,
+                entered,
+                nanos: self.trace.loaded.clock.nanos(entered, &mut self.hint),
+            });
+            stacks.push(Stack { base: stack.base, calls: calls.collect() });
+        }
+        if let Some(stacks) = Stacks::from_parts(stacks, opening.current_index()) {
+            self.stacks = stacks;
+        }
+    }
+
+    /// Goes to the time `from` without telling anything of what comes before, but for what is
+    /// open then: that is the answer, as (time, event), in time order.
+    pub(crate) fn seek(
+        &mut self,
+        from: Ticks,
+        room: &mut Room,
+    ) -> Result<Vec<(Ticks, EventKind)>, ReadError> {
+        let first = self.strand.first();
+        if first >= from {
+            return Ok(Vec::new());
+        }
+        self.phase = Phase::Alive;
+        self.next_loss = self.strand.losses.partition_point(|loss| loss.until < from);
+        let after = self.strand.chunks.partition_point(|chunk| chunk.first < from);
+        self.next_chunk = after.saturating_sub(1);
+        if after > 0 {
+            self.skim(from, room)?;
+        }
+        let mut told = vec![(first, EventKind::ThreadStart)];
+        self.tell_open(&mut told);
+        Ok(told)
+    }
+
+    /// Reads the next chunk up to `from`, quietly.
+    fn skim(&mut self, from: Ticks, room: &mut Room) -> Result<(), ReadError> {
+        if let Some(opening) = self.load(room)? {
+            self.adopt(&opening);
+            self.read_step();
+            while let Some(step) = self.step.filter(|step| step.at < from) {
+                let now = self.nanos(step.at);
+                self.apply(step, now);
+                self.read_step();
+            }
+        }
+        self.hole = self.hole.filter(|hole| hole.until >= from);
+        Ok(())
+    }
+
+    fn tell_open(&self, told: &mut Vec<(Ticks, EventKind)>) {
+        let mut current = 0;
+        for (stack, depth, call) in self.open_calls() {
+            if stack != current {
+                current = stack;
+                told.push((call.entered, EventKind::Switch { stack }));
+            }
+            told.push((call.entered, EventKind::Enter { function: call.function, depth }));
+        }
+        let stack = self.stacks.current_index();
+        if let Some(&(at, _)) = told.last()
+            && stack != current
+        {
+            told.push((at, EventKind::Switch { stack }));
+        }
+    }
+
+    /// The open calls with their stack and depth, in the order in which they began.
+    fn open_calls(&self) -> Vec<(StackIndex, u32, Call)> {
+        let mut open = Vec::new();
+        for (number, stack) in self.stacks.all().iter().enumerate() {
+            for (above, call) in stack.calls.iter().enumerate() {
+                open.push((number as StackIndex, stack.base.saturating_add(above as u32), *call));
+            }
+        }
+        open.sort_by_key(|(_, _, call)| call.entered);
+        open
+    }
+
+    /// The calls open after the thread's last readable chunk.
+    pub(crate) fn still_open(&mut self, room: &mut Room) -> Result<Vec<FunctionId>, ReadError> {
+        for chunk in (0..self.strand.chunks.len()).rev() {
+            self.next_chunk = chunk;
+            self.hole = None;
+            self.skim(Ticks(u64::MAX), room)?;
+            if let Some(step) = self.step {
+                let now = self.nanos(step.at);
+                self.apply(step, now);
+            }
+            if self.chunk.is_some() {
+                break;
+            }
+        }
+        Ok(self.open_calls().into_iter().map(|(_, _, call)| call.function).collect())
+    }
+}
+
+impl Stacks<Call> {
+    fn agrees_with(&self, opening: &Stacks<OpenCall>) -> bool {
+        self.current_index() == opening.current_index()
+            && self.all().len() == opening.all().len()
+            && self.all().iter().zip(opening.all()).all(|(ours, theirs)| {
+                ours.base == theirs.base
+                    && ours.calls.len() == theirs.calls.len()
+                    && common_prefix(ours, theirs) == ours.calls.len()
+            })
+    }
+}
+
+/// For each of our stacks, how many calls at its bottom a chunk knows too.
+fn common_calls(ours: &Stacks<Call>, theirs: &Stacks<OpenCall>) -> Vec<usize> {
+    let known = |(number, stack): (usize, &Stack<Call>)| match theirs.all().get(number) {
+        Some(other) if other.base == stack.base => common_prefix(stack, other),
+        _ => 0,
+    };
+    ours.all().iter().enumerate().map(known).collect()
+}
+
+fn common_prefix(ours: &Stack<Call>, theirs: &Stack<OpenCall>) -> usize {
+    let same = |(our, their): &(&Call, &OpenCall)| {
+        (our.function, our.entered) == (their.function, their.entered)
+    };
+    ours.calls.iter().zip(&theirs.calls).take_while(same).count()
+}
