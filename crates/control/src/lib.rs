@@ -1,1 +1,25 @@
-//! sledge-control
+//! Controls a live recording: launches a program, plans and patches it, drains its rings.
+//!
+//! The middle of the data path. `session` is where the agent finds us, `launch` starts the
+//! program, `image` looks at what runs, `plan` decides and lays out generated code, `segment` is
+//! the shared memory, `drain` empties rings into the trace, and `recording` runs the whole.
+//!
+//! Only `segment` and `system` hold `unsafe`: memory shared with a tracee that may be hostile.
+//! Nothing in it is believed: it yields numbers, never addresses or lengths.
+
+mod drain;
+mod error;
+mod image;
+mod launch;
+mod plan;
+mod planner;
+mod recording;
+mod segment;
+mod session;
+mod signals;
+mod system;
+
+pub use error::ControlError;
+pub use plan::Scope;
+pub use recording::{Options, Progress, Recorded, Untraceable, record};
+pub use sledge_wire::segment::Full;

@@ -17,13 +17,7 @@ pub const GATE_BYTES: u64 = 128;
 
 /// The thunk of a site whose exit is hooked.
 #[must_use]
-pub fn hooked(
-    agent: &AgentLayout,
-    set: &Trampolines,
-    place: u64,
-    body: u64,
-    site: u32,
-) -> Vec<u8> {
+pub fn hooked(agent: &AgentLayout, set: &Trampolines, place: u64, body: u64, site: u32) -> Vec<u8> {
     let mut code = Emitter::at(place);
     code.store(Mem::Base(Reg::Rsp, -24), Reg::R10);
     code.call(set.enter);

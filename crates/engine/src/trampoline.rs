@@ -86,17 +86,11 @@ struct Frame {
 }
 
 /// Called from a thunk's entry: `rsp = S - 8`; the thunk keeps `r10` at `S - 24`.
-const ENTERING: Frame = Frame {
-    cell: 8,
-    spill: -24,
-    site: cell::THUNK_SITE as i32 - cell::AFTER_ENTER as i32,
-};
+const ENTERING: Frame =
+    Frame { cell: 8, spill: -24, site: cell::THUNK_SITE as i32 - cell::AFTER_ENTER as i32 };
 /// Called from a thunk's exit: `rsp = S`; the thunk keeps `r10` at `S - 24`.
-const LEAVING: Frame = Frame {
-    cell: 0,
-    spill: -32,
-    site: cell::THUNK_SITE as i32 - cell::AFTER_LEAVE as i32,
-};
+const LEAVING: Frame =
+    Frame { cell: 0, spill: -32, site: cell::THUNK_SITE as i32 - cell::AFTER_LEAVE as i32 };
 
 fn spill(code: &mut Emitter, frame: &Frame) {
     for (i, reg) in [Reg::R11, Reg::Rax, Reg::Rdx].into_iter().enumerate() {

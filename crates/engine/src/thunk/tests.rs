@@ -49,7 +49,10 @@ fn a_hooked_thunk() {
     assert_eq!(code.len() as u64, cell::THUNK_BYTES);
     assert_eq!(code[cell::THUNK_SITE as usize..][..4], SITE.to_le_bytes());
     assert_eq!(code[cell::THUNK_SLOTS as usize..][..8], AGENT.slots.to_le_bytes());
-    check(&code[..cell::THUNK_SITE as usize], place, expect![[r#"
+    check(
+        &code[..cell::THUNK_SITE as usize],
+        place,
+        expect![[r#"
         00 4c895424e8         mov [rsp-18h],r10
         05 e876fcff07         call 00007F0008000000h
         0a 428f4414f8         pop qword ptr [rsp+r10-8]
@@ -62,27 +65,35 @@ fn a_hooked_thunk() {
         2d c3                 ret
         2e 4c8b5424e8         mov r10,[rsp-18h]
         33 e9c8ffff03         jmp 00007F0004000380h
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_entry_only_thunk() {
     let set = Trampolines::recorder(&AGENT);
     let code = entry_only(&AGENT, &set, AGENT.thunks, AGENT.relocated, SITE);
-    check(&code[..cell::THUNK_SITE as usize], AGENT.thunks, expect![[r#"
+    check(
+        &code[..cell::THUNK_SITE as usize],
+        AGENT.thunks,
+        expect![[r#"
         00 4c895424e8         mov [rsp-18h],r10
         05 e876010008         call 00007F0008000180h
         0a eb22               jmp short 00007F000000002Eh
         2e 4c8b5424e8         mov r10,[rsp-18h]
         33 e9c8ffff03         jmp 00007F0004000000h
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_trampolines_of_a_recorder() {
     let set = Trampolines::recorder(&AGENT);
     assert_eq!(set.code.len() as u64, crate::trampoline::TRAMPOLINE_BYTES);
-    check(&set.code, AGENT.trampolines, expect![[r#"
+    check(
+        &set.code,
+        AGENT.trampolines,
+        expect![[r#"
         00 4c895c24e8         mov [rsp-18h],r11
         05 48894424e0         mov [rsp-20h],rax
         0a 48895424d8         mov [rsp-28h],rdx
@@ -229,7 +240,8 @@ fn the_trampolines_of_a_recorder() {
         2e2 488b4424d8         mov rax,[rsp-28h]
         2e7 488b5424d0         mov rdx,[rsp-30h]
         2ec c3                 ret
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -237,7 +249,10 @@ fn gates() {
     let place = AGENT.trampolines + 0x1000;
     let callers = 0x5555_5555_4000..0x5555_5555_9000;
     let code = caller_gate(&AGENT, place, callers, AGENT.thunks, AGENT.relocated);
-    check(&code, place, expect![[r#"
+    check(
+        &code,
+        place,
+        expect![[r#"
         00 4c895424e8         mov [rsp-18h],r10
         05 4c895c24e0         mov [rsp-20h],r11
         0a 4c8b542400         mov r10,[rsp]
@@ -256,11 +271,16 @@ fn gates() {
         57 4c8b5424e8         mov r10,[rsp-18h]
         5c 4c8b5c24e0         mov r11,[rsp-20h]
         61 e99aeffff7         jmp 00007F0000000000h
-    "#]]);
-    check(&exec_gate(place, AGENT.exec[0], AGENT.thunks), place, expect![[r#"
+    "#]],
+    );
+    check(
+        &exec_gate(place, AGENT.exec[0], AGENT.thunks),
+        place,
+        expect![[r#"
         00 e8fbe2fff7         call 00007EFFFFFFF300h
         05 e9f6effff7         jmp 00007F0000000000h
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! Looks at a live image: which objects are mapped where.
+
+use crate::error::ControlError;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+use sledge_discover::maps::{self, Mapping};
+use sledge_discover::{DiscoverError, Object};
+use std::collections::HashMap;
+use std::fs;
+use std::io::IoSliceMut;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Objects that were read, by device and inode: processes share them.
+#[derive(Debug, Default)]
+pub(crate) struct Library {
+    objects: Mutex<HashMap<PathBuf, Arc<Object>>>,
+}
+
+impl Library {
+    /// The object at a path, read once.
+    pub(crate) fn open(&self, path: &Path) -> Result<Arc<Object>, DiscoverError> {
+        if let Some(object) = self.lock().get(path) {
+            return Ok(Arc::clone(object));
+        }
+        let object = Arc::new(Object::open(path)?);
+        self.lock().insert(path.to_owned(), Arc::clone(&object));
+        Ok(object)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Arc<Object>>> {
+        self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// An object in a process.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) path: PathBuf,
+    pub(crate) object: Arc<Object>,
+    /// What to add to its own addresses.
+    pub(crate) bias: u64,
+    /// Its executable mappings, with their protection.
+    pub(crate) text: Vec<Text>,
+}
+
+/// An executable mapping.
+#[derive(Clone, Debug)]
+pub(crate) struct Text {
+    pub(crate) range: Range<u64>,
+    pub(crate) protection: u64,
+}
+
+/// A live image, looked at while its program has not begun to run.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) pid: i32,
+    pub(crate) executable: PathBuf,
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+impl Image {
+    pub(crate) fn of(pid: i32) -> Result<Self, ControlError> {
+        let gone = |source| ControlError::System { what: "reading /proc", source };
+        let text = fs::read_to_string(format!("/proc/{pid}/maps")).map_err(gone)?;
+        let executable = fs::read_link(format!("/proc/{pid}/exe")).map_err(gone)?;
+        Ok(Self { pid, executable, mappings: maps::parse(&text) })
+    }
+
+    /// The words of its command line.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let words = bytes.strip_suffix(&[0]).unwrap_or(&bytes).split(|&byte| byte == 0);
+        words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
+    /// Paths of the mapped objects, the executable first, then in the order of loading (the
+    /// loader maps downwards).
+    pub(crate) fn object_paths(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.executable.clone()];
+        for mapping in self.mappings.iter().rev() {
+            let named = mapping.execute && mapping.inode != 0 && !mapping.shared;
+            if named && !mapping.deleted() && !paths.contains(&mapping.path) {
+                paths.push(mapping.path.clone());
+            }
+        }
+        paths
+    }
+
+    /// Where an object lies.
+    pub(crate) fn locate(&self, path: &Path, object: Arc<Object>) -> Option<Loaded> {
+        let ours = |mapping: &&Mapping| mapping.execute && mapping.path == path;
+        let first = self.mappings.iter().find(ours)?;
+        let segment = object.segments.iter().find(|segment| {
+            let start = segment.file_offset & !0xfff;
+            let end = segment.file_offset + segment.file_size;
+            segment.execute && (start..end).contains(&first.offset)
+        })?;
+        let into = first.offset.wrapping_sub(segment.file_offset);
+        let bias = first.start.wrapping_sub(segment.address.wrapping_add(into));
+        let text = self.mappings.iter().filter(ours).map(|mapping| Text {
+            range: mapping.start..mapping.end,
+            protection: u64::from(mapping.read)
+                | u64::from(mapping.write) << 1
+                | u64::from(mapping.execute) << 2,
+        });
+        Some(Loaded { path: path.to_owned(), text: text.collect(), object, bias })
+    }
+
+    /// The executable mapping that holds an address.
+    pub(crate) fn executable_at(&self, address: u64) -> Option<&Mapping> {
+        self.mappings.iter().find(|mapping| mapping.execute && mapping.contains(address))
+    }
+
+    /// Reads memory of the process; short where it is not mapped.
+    pub(crate) fn read(&self, range: Range<u64>) -> Vec<u8> {
+        let length = usize::try_from(range.end - range.start).expect("64-bit");
+        let mut bytes = vec![0; length];
+        let base = usize::try_from(range.start).expect("64-bit");
+        let remote = [RemoteIoVec { base, len: length }];
+        let local = &mut [IoSliceMut::new(&mut bytes)];
+        let read = process_vm_readv(Pid::from_raw(self.pid), local, &remote).unwrap_or(0);
+        bytes.truncate(read);
+        bytes
+    }
+
+    /// Reads a pointer.
+    pub(crate) fn read_pointer(&self, address: u64) -> Option<u64> {
+        let bytes = self.read(address..address.checked_add(8)?);
+        bytes.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    /// Where a heap made by `brk` may still grow: kept free.
+    pub(crate) fn heap_room(&self) -> Option<Range<u64>> {
+        const ROOM: u64 = 1 << 30;
+        let heap = self.mappings.iter().find(|mapping| mapping.path == Path::new("[heap]"));
+        let end = match heap {
+            Some(heap) => heap.end,
+            // No heap yet: the break lies somewhere above the executable.
+            None => {
+                let ours = |mapping: &&Mapping| mapping.path == self.executable;
+                self.mappings.iter().filter(ours).map(|mapping| mapping.end).max()?
+            }
+        };
+        Some(end..end + ROOM)
+    }
+}

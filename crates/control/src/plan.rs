@@ -1,0 +1,232 @@
+//! Decide: which functions of an image become sites.
+
+use crate::image::{Image, Loaded};
+use sledge_discover::site::{Function, Returns};
+use sledge_discover::{Object, names};
+use sledge_filter::Pattern;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Which functions of libraries are traced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// None: the executable's functions only.
+    Executable,
+    /// Those that the executable calls, where it calls them.
+    #[default]
+    Calls,
+    /// All functions of all libraries.
+    Libraries,
+}
+
+/// One function that is to be patched.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    /// Index of the object in [`Choice::objects`].
+    pub(crate) object: usize,
+    /// Index of the function in its object.
+    pub(crate) function: usize,
+    /// The name that the trace shows: the import's, where that says more than the symbol table.
+    pub(crate) name: String,
+    /// Only calls out of the executable count.
+    pub(crate) from_executable: bool,
+    /// The function replaces the image: index of the agent's entry that completes its arguments.
+    pub(crate) exec: Option<usize>,
+    /// Whether its calls are recorded at all.
+    pub(crate) recorded: bool,
+}
+
+/// What was decided for an image.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    pub(crate) objects: Vec<Loaded>,
+    pub(crate) chosen: Vec<Chosen>,
+    /// Imports that were not found, or cannot be patched.
+    pub(crate) untraceable: Vec<(usize, String)>,
+}
+
+/// Functions that are called around `main`, not by the program.
+const AROUND_MAIN: [&str; 7] = [
+    "__libc_start_main",
+    "__libc_start_call_main",
+    "__cxa_finalize",
+    "__gmon_start__",
+    "_ITM_deregisterTMCloneTable",
+    "_ITM_registerTMCloneTable",
+    "__tls_get_addr",
+];
+
+/// The functions that execute another program, in the order of the agent's entries.
+pub(crate) const EXEC_FUNCTIONS: [&str; 3] = ["execve", "fexecve", "execveat"];
+
+impl Choice {
+    /// Decides for the objects of an image; the first is the executable.
+    pub(crate) fn make(
+        image: &Image,
+        objects: Vec<Loaded>,
+        scope: Scope,
+        patterns: &[Pattern],
+        follow: bool,
+    ) -> Self {
+        let mut choice = Self { objects, ..Self::default() };
+        choice.choose_all(0, patterns);
+        match scope {
+            Scope::Executable => {}
+            Scope::Calls => choice.choose_imports(image, patterns),
+            Scope::Libraries => {
+                (1..choice.objects.len()).for_each(|object| choice.choose_all(object, patterns));
+            }
+        }
+        if follow {
+            choice.choose_exec();
+        }
+        choice
+    }
+
+    fn object(&self, index: usize) -> Arc<Object> {
+        Arc::clone(&self.objects[index].object)
+    }
+
+    fn choose_all(&mut self, object: usize, patterns: &[Pattern]) {
+        let module = module_name(&self.objects[object]);
+        for (function, it) in self.object(object).functions.iter().enumerate() {
+            if wanted(it, &module, patterns) && it.verdict.is_ok() {
+                let name = it.names.first().cloned().unwrap_or_default();
+                self.chosen.push(Chosen::plain(object, function, name));
+            }
+        }
+    }
+
+    /// The library functions that the executable imports.
+    fn choose_imports(&mut self, image: &Image, patterns: &[Pattern]) {
+        let executable = self.object(0);
+        let bias = self.objects[0].bias;
+        let resolver = Resolver::new(image, &self.objects);
+        let mut seen = HashSet::new();
+        let mut found = Vec::new();
+        for import in &executable.imports {
+            if AROUND_MAIN.contains(&import.name.as_str()) || !seen.insert(import.name.clone()) {
+                continue;
+            }
+            let pointer = image.read_pointer(bias.wrapping_add(import.got));
+            found.push((import.name.clone(), resolver.resolve(&import.name, pointer)));
+        }
+        let mut taken = HashSet::new();
+        for (name, place) in found {
+            let Some((object, function)) = place else {
+                self.untraceable.push((0, name));
+                continue;
+            };
+            let module = module_name(&self.objects[object]);
+            let it = &self.objects[object].object.functions[function];
+            if !patterns_match(&[&name, &names::demangle(&name)], &module, patterns) {
+                continue;
+            }
+            if it.verdict.is_err() {
+                self.untraceable.push((object, name));
+            } else if taken.insert((object, function)) {
+                let from_executable = true;
+                self.chosen
+                    .push(Chosen { from_executable, ..Chosen::plain(object, function, name) });
+            }
+        }
+    }
+
+    /// `execve` and its like, so that the programs they start are followed.
+    fn choose_exec(&mut self) {
+        for (exec, name) in EXEC_FUNCTIONS.into_iter().enumerate() {
+            for object in 0..self.objects.len() {
+                let it = self.object(object);
+                let Some(export) = it.export(name) else { continue };
+                let at = it.functions.binary_search_by_key(&export.address, |f| f.address);
+                let Some(function) = at.ok().filter(|&f| it.functions[f].verdict.is_ok()) else {
+                    continue;
+                };
+                let same = |c: &&mut Chosen| c.object == object && c.function == function;
+                if let Some(chosen) = self.chosen.iter_mut().find(same) {
+                    chosen.exec = Some(exec);
+                } else {
+                    let plain = Chosen::plain(object, function, name.to_owned());
+                    self.chosen.push(Chosen { exec: Some(exec), recorded: false, ..plain });
+                }
+            }
+        }
+    }
+}
+
+impl Chosen {
+    fn plain(object: usize, function: usize, name: String) -> Self {
+        Self { object, function, name, from_executable: false, exec: None, recorded: true }
+    }
+}
+
+/// Whether returns of a function are hooked.
+pub(crate) fn hooks_returns(function: &Function) -> bool {
+    matches!(&function.verdict, Ok(site) if site.returns == Returns::Hooked)
+}
+
+/// The file name of an object.
+pub(crate) fn module_name(loaded: &Loaded) -> String {
+    loaded.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn wanted(function: &Function, module: &str, patterns: &[Pattern]) -> bool {
+    if patterns.is_empty() {
+        return true;
+    }
+    let demangled: Vec<_> = function.names.iter().map(|name| names::demangle(name)).collect();
+    let both = function.names.iter().map(String::as_str).chain(demangled.iter().map(|n| &**n));
+    patterns_match(&both.collect::<Vec<_>>(), module, patterns)
+}
+
+fn patterns_match(names: &[&str], module: &str, patterns: &[Pattern]) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(names, module))
+}
+
+/// Finds the function behind an import.
+struct Resolver<'a> {
+    image: &'a Image,
+    objects: &'a [Loaded],
+    /// What IFUNC resolvers chose: object and resolver address to the choice.
+    chosen: HashMap<(usize, u64), u64>,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(image: &'a Image, objects: &'a [Loaded]) -> Self {
+        let mut chosen = HashMap::new();
+        for (index, loaded) in objects.iter().enumerate() {
+            for &(slot, resolver) in &loaded.object.irelative {
+                if let Some(target) = image.read_pointer(loaded.bias.wrapping_add(slot)) {
+                    chosen.insert((index, resolver), target);
+                }
+            }
+        }
+        Self { image, objects, chosen }
+    }
+
+    /// `pointer` is what the import's GOT slot holds: the function itself once it is bound.
+    fn resolve(&self, name: &str, pointer: Option<u64>) -> Option<(usize, usize)> {
+        self.at(pointer?).or_else(|| self.exported(name))
+    }
+
+    /// The function that begins at an address, in any object but the executable.
+    fn at(&self, address: u64) -> Option<(usize, usize)> {
+        let path = &self.image.executable_at(address)?.path;
+        let (index, loaded) =
+            self.objects.iter().enumerate().skip(1).find(|(_, loaded)| loaded.path == *path)?;
+        let own = address.wrapping_sub(loaded.bias);
+        let at = loaded.object.functions.binary_search_by_key(&own, |function| function.address);
+        Some((index, at.ok()?))
+    }
+
+    fn exported(&self, name: &str) -> Option<(usize, usize)> {
+        for (index, loaded) in self.objects.iter().enumerate().skip(1) {
+            let Some(export) = loaded.object.export(name) else { continue };
+            if export.is_ifunc {
+                return self.at(*self.chosen.get(&(index, export.address))?);
+            }
+            return self.at(loaded.bias.wrapping_add(export.address));
+        }
+        None
+    }
+}
