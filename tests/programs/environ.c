@@ -61,7 +61,7 @@ int main(int argc, char **argv) {
     CHECK(readlink("/proc/self/exe", path, sizeof path - 1) > 0);
     printf("executable %s\n", path);
     CHECK(getcwd(path, sizeof path));
-    printf("in %s, nice %d, session leader %d, group leader %d\n", path, getpriority(PRIO_PROCESS, 0), getsid(0) == getpid(), getpgrp() == getpid());
+    printf("in %s, nice %d, session leader %d\n", path, getpriority(PRIO_PROCESS, 0), getsid(0) == getpid());
     int c, bytes = 0;
     while ((c = getchar()) != EOF) ++bytes;
     printf("%d bytes of input\n", bytes);

@@ -2,8 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 
-use sledge_tests::{Checks, Event, Kind, Trouble, traced};
+use sledge_tests::{
+    Checks, Event, Invocation, Kind, Trouble, assert_balanced, build, compare, dump, named, tool,
+    traced,
+};
 
 /// The processes that called `name`, and how often all of them did.
 fn callers(events: &[Event], name: &str) -> (usize, usize) {
@@ -24,6 +28,16 @@ fn expect(events: &[Event], wanted: &[(&str, usize, usize)]) -> Result<(), Troub
         }
     }
     Ok(())
+}
+
+/// Executes environ.c through `env`, which changes the environment that it is given.
+fn through_env(changes: &[OsString]) -> Result<(), Trouble> {
+    let mut arguments = changes.to_vec();
+    arguments.push(build(named("environ"))?.into());
+    let recording = compare(&Invocation::new(tool("env")?, arguments), &[])?;
+    let events = dump(&recording.trace)?;
+    assert_balanced(&events)?;
+    expect(&events, &[("show_environment", 1, 1), ("show_limits", 1, 1)])
 }
 
 #[test]
@@ -64,6 +78,12 @@ fn children_are_followed() {
     checks.case("exec, --follow off", || {
         let (_, events) = traced("vfork_exec", &["--follow", "off"])?;
         expect(&events, &[("by_vfork", 1, 2), ("be_executed", 0, 0)])
+    });
+    checks.case("exec with an empty environment", || through_env(&["-i".into()]));
+    checks.case("exec with a library to preload", || {
+        let mut preload = OsString::from("LD_PRELOAD=");
+        preload.push(build(named("plugin"))?);
+        through_env(&[preload])
     });
     checks.case("daemon", || {
         let (_, events) = traced("close_all_fds", &["--no-libcall"])?;
