@@ -69,7 +69,7 @@ pub struct Invocation {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Where; the caller's directory where `None`.
+    /// Where; [`scratch`] where `None`.
     pub directory: Option<PathBuf>,
     /// Its standard input.
     pub input: Vec<u8>,
@@ -146,6 +146,9 @@ pub fn run(mut command: Command, input: &[u8]) -> Result<Finished, Trouble> {
     let directory = TempDir::new_in(scratch()?)?;
     let at = |name: &str| directory.path().join(name);
     fs::write(at("in"), input)?;
+    if command.get_current_dir().is_none() {
+        command.current_dir(scratch()?); // where `gmon.out` of -pg programs does no harm
+    }
     command.stdin(File::open(at("in"))?);
     command.stdout(File::create(at("out"))?).stderr(File::create(at("err"))?);
     keep_environment_small(&mut command);
