@@ -2,7 +2,7 @@
 //!
 //! Random prologues run as they are and as copies, near and more than 2 GiB away, from random
 //! registers, flags and memory; all of these are compared afterwards.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::print_stderr, reason = "tests")]
 
 mod relocate_support;
 

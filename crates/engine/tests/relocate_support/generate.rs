@@ -56,6 +56,7 @@ struct Writer<'a> {
     machine: &'a Machine,
     writes_red_zone: bool,
     branches: bool,
+    has_locals: bool,
 }
 
 impl Case {
@@ -63,8 +64,14 @@ impl Case {
     pub(crate) fn generate(random: &mut Random, machine: &Machine) -> Self {
         loop {
             let code = CodeAssembler::new(64).expect("assembler");
-            let mut writer =
-                Writer { code, random, machine, writes_red_zone: false, branches: false };
+            let mut writer = Writer {
+                code,
+                random,
+                machine,
+                writes_red_zone: false,
+                branches: false,
+                has_locals: false,
+            };
             writer.all().expect("instruction");
             let (writes_red_zone, branches) = (writer.writes_red_zone, writer.branches);
             let bytes = assemble(writer.code.instructions(), machine);
@@ -103,10 +110,13 @@ impl Writer<'_> {
 
     fn stack(&mut self) -> Result<(), IcedError> {
         let register = self.random.pick(&ANY);
+        let choice = self.random.below(8);
+        // What was not written yet is not read.
+        self.has_locals |= choice == 5 || choice == 6;
         let code = &mut self.code;
-        match self.random.below(8) {
+        match choice {
             0..3 => code.push(register),
-            3 => code.pop(register),
+            3 if !self.has_locals => code.pop(register),
             4 => code.mov(rbp, rsp),
             5 => code.sub(rsp, 8 * self.random.below(16) as i32),
             6 => code.lea(rsp, rsp - 0x28),
@@ -145,7 +155,8 @@ impl Writer<'_> {
             3 => code.movups(xmmword_ptr(rsi + at), vector),
             4 => code.cmp(byte_ptr(rdi + at), 3),
             5 => code.movzx(eax, byte_ptr(rdi + at)),
-            6 => code.mov(register, qword_ptr(rsp + 16)),
+            6 if !self.has_locals => code.mov(register, qword_ptr(rsp + 16)),
+            6 => code.mov(qword_ptr(rsp), register),
             7 => code.add(dword_ptr(rsi + at), ecx),
             _ => {
                 self.writes_red_zone = true;
