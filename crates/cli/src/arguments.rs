@@ -22,7 +22,8 @@ use crate::generate::Generate;
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    override_usage = USAGE
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -34,11 +35,16 @@ pub(crate) struct Arguments {
     pub(crate) command: Option<Command>,
 }
 
+/// How the command is used, in two lines.
+pub(crate) const USAGE: &str =
+    "sledge [OPTIONS] PROGRAM [ARGS]...\n       sledge COMMAND [OPTIONS]";
+
 /// The commands; any other first word is a program to run.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub(crate) enum Command {
     /// Run a program and keep a trace of its calls
+    #[command(override_usage = "sledge record [OPTIONS] PROGRAM [ARGS]...")]
     Record(RecordArgs),
     /// Show the calls of a trace as nested code
     Replay(ReplayArgs),

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &SitesArgs) -> anyhow::Result<()> {
 }
 
 /// The file itself, or the program of that name in `PATH`.
-fn find(file: &Path) -> PathBuf {
+pub(crate) fn find(file: &Path) -> PathBuf {
     if file.exists() || file.components().count() != 1 {
         return file.to_owned();
     }

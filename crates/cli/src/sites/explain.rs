@@ -40,10 +40,11 @@ fn lines(function: &Function, display: &Display<'_>) -> Vec<(&'static str, Strin
 
 fn site_lines(site: &Site) -> [(&'static str, String); 5] {
     let count = site.displaced.len();
+    let hop = site.hop.map(|hop| format!(", by way of {hop:#x}")).unwrap_or_default();
     let boundaries: Vec<String> = boundaries(site).map(|offset| format!("+{offset}")).collect();
     [
         ("traceable", format!("yes, by {}: {}", site.rung, meaning_of_rung(site.rung))),
-        ("patched", format!("at {:#x}", site.address)),
+        ("patched", format!("at {:#x}{hop}", site.address)),
         ("displaced", format!("{count} bytes: {}", hex(&site.displaced, " "))),
         (
             "boundaries",

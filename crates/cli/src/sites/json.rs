@@ -82,6 +82,9 @@ fn site(json: &mut Json<'_>, site: &Site) {
         .string("returns", returns)
         .string("site", &format!("{:#x}", site.address))
         .string("displaced", &hex(&site.displaced, ""));
+    if let Some(hop) = site.hop {
+        json.string("hop", &format!("{hop:#x}"));
+    }
     json::array(json.key("boundaries"), boundaries(site), |out, offset| {
         sledge_analyse::text::number(out, offset.into());
     });

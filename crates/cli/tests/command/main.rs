@@ -1,0 +1,6 @@
+//! Whole commands on small traces.
+
+mod broken;
+mod errors;
+mod fixture;
+mod reading;
