@@ -1,11 +1,11 @@
 //! Prints how many functions of a file can be traced: `cargo run --release -p sledge-discover
-//! --example sites -- FILE [--refused | FUNCTION]`.
+//! --example sites -- FILE [--refused | --entry-only | FUNCTION]`.
 #![allow(clippy::print_stdout, reason = "a command line program")]
 
 use std::path::Path;
 use std::time::Instant;
 
-use sledge_discover::{DiscoverError, Object};
+use sledge_discover::{DiscoverError, Object, Returns};
 
 fn main() -> Result<(), DiscoverError> {
     let mut arguments = std::env::args().skip(1);
@@ -17,6 +17,7 @@ fn main() -> Result<(), DiscoverError> {
     println!("took {took:.1?}");
     match arguments.next().as_deref() {
         Some("--refused") => print_refused(&object),
+        Some("--entry-only") => print_entry_only(&object),
         Some(name) => println!("{:#x?}", object.function_named(name)),
         None => {}
     }
@@ -37,6 +38,16 @@ fn print_summary(object: &Object) {
     println!("entry only: {} return twice", summary.returns_twice);
     println!("            {} read their return address", summary.reads_return_address);
     println!("{} bytes of code belong to no known function", summary.uncovered_bytes);
+}
+
+fn print_entry_only(object: &Object) {
+    for function in &object.functions {
+        let returns = function.verdict.as_ref().map(|site| site.returns);
+        if let Ok(Returns::EntryOnly(reason)) = returns {
+            let name = function.names.first().map_or("?", String::as_str);
+            println!("{reason:?} {:#x} {name}", function.address);
+        }
+    }
 }
 
 fn print_refused(object: &Object) {

@@ -142,9 +142,9 @@ fn rank<'a>(symbol: &Symbol<'a>) -> (bool, bool, bool, usize, &'a [u8]) {
     (!symbol.is_function(), local, name.starts_with(b"_"), name.len(), name)
 }
 
-/// Whether a name tells that this is the cold part of another function. LLVM outlines cold code
-/// as functions of their own, which are called: `.cold.1`.
+/// Whether a name tells that this is a part of another function: gcc's `.cold`, BOLT's `.warm`
+/// and `.cold.0`. LLVM outlines cold code as functions of their own, which are called: `.cold.1`.
 fn is_part(name: &[u8], frame: Option<Frame>) -> bool {
     let numbered = name.windows(6).any(|window| window == b".cold.");
-    name.ends_with(b".cold") || numbered && frame != Some(Frame::Called)
+    name.ends_with(b".cold") || name.ends_with(b".warm") || numbered && frame != Some(Frame::Called)
 }

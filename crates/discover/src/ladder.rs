@@ -48,10 +48,8 @@ pub(crate) struct Ladder<'c, 'a> {
     code: &'c Code<'a>,
     sweep: &'c Sweep,
     sleds: &'c Sleds,
-    /// Where the last patch ends.
-    taken: u64,
-    /// Ends of the filler that patches of short functions take, by start.
-    filled: Vec<(u64, u64)>,
+    /// All patches so far, filler included: start and end, by address.
+    patches: Vec<(u64, u64)>,
 }
 
 impl<'c, 'a> Ladder<'c, 'a> {
@@ -61,7 +59,7 @@ impl<'c, 'a> Ladder<'c, 'a> {
         sweep: &'c Sweep,
         sleds: &'c Sleds,
     ) -> Vec<Result<Site, Refusal>> {
-        let mut ladder = Self { code, sweep, sleds, taken: 0, filled: Vec::new() };
+        let mut ladder = Self { code, sweep, sleds, patches: Vec::new() };
         let functions = code.candidates.iter();
         let mut verdicts: Vec<_> = functions.map(|function| ladder.verdict(function)).collect();
         ladder.hop_the_rest(&mut verdicts);
@@ -82,11 +80,19 @@ impl<'c, 'a> Ladder<'c, 'a> {
             .xray(function, region)
             .or_else(|| self.nops(function, region))
             .map_or_else(|| self.prologue(function, region), Ok)?;
-        self.taken = site.address + site.displaced.len().max(PATCH_BYTES) as u64;
-        if site.displaced.len() < PATCH_BYTES {
-            self.filled.push((site.address + site.displaced.len() as u64, self.taken));
-        }
+        let length = site.displaced.len().max(PATCH_BYTES);
+        self.take(site.address, length);
         Ok(site)
+    }
+
+    fn take(&mut self, start: u64, length: usize) {
+        let index = self.patches.partition_point(|patch| patch.0 < start);
+        self.patches.insert(index, (start, start + length as u64));
+    }
+
+    fn is_free(&self, start: u64, end: u64) -> bool {
+        let index = self.patches.partition_point(|patch| patch.0 < end);
+        self.patches[..index].last().is_none_or(|patch| patch.1 <= start)
     }
 
     fn region(&self, function: &Candidate) -> Result<&'c Region<'a>, Refusal> {
@@ -99,7 +105,8 @@ impl<'c, 'a> Ladder<'c, 'a> {
     fn xray(&self, function: &Candidate, region: &Region) -> Option<Site> {
         let sled = self.sleds.xray_of(function.start)?;
         let bytes = region.slice(sled, function.end).get(..XRAY_BYTES)?;
-        let reached = skip_nops(region.slice(function.start, sled)) as u64 == sled - function.start;
+        let before = region.slice(function.start, sled);
+        let reached = sled >= function.start && skip_nops(before) == before.len();
         if !reached || !bytes.starts_with(&XRAY_SLED) {
             return None;
         }
@@ -136,7 +143,7 @@ impl<'c, 'a> Ladder<'c, 'a> {
         let end = start + span.length.max(patch) as u64;
         let next = self.code.candidates.partition_point(|other| other.start <= start);
         let next = self.code.candidates.get(next).map_or(u64::MAX, |other| other.start);
-        if self.taken > start || next < end {
+        if next < end || !self.is_free(start, end) {
             Err(Refusal::Overlaps)
         } else if self.sleds.is_critical(start, end) {
             Err(Refusal::RestartableSequence)
@@ -149,63 +156,53 @@ impl<'c, 'a> Ladder<'c, 'a> {
 
     /// The last resort for what the other rungs refused: a short jump to filler nearby.
     fn hop_the_rest(&mut self, verdicts: &mut [Result<Site, Refusal>]) {
-        let mut holes = None;
+        const HOPPABLE: [Refusal; 4] = [
+            Refusal::TooShort,
+            Refusal::BranchIntoPatch,
+            Refusal::UnmovableInstruction,
+            Refusal::Overlaps,
+        ];
         for (function, verdict) in self.code.candidates.iter().zip(verdicts) {
-            let hoppable = [
-                Refusal::TooShort,
-                Refusal::BranchIntoPatch,
-                Refusal::UnmovableInstruction,
-                Refusal::Overlaps,
-            ];
-            if matches!(verdict, Err(refusal) if hoppable.contains(refusal)) {
-                let holes = holes.get_or_insert_with(|| self.holes());
-                if let Some(site) = self.hop(function, holes) {
-                    *verdict = Ok(site);
-                }
+            if !matches!(verdict, Err(refusal) if HOPPABLE.contains(refusal)) {
+                continue;
+            }
+            if let Some(site) = self.hop(function) {
+                *verdict = Ok(site);
             }
         }
     }
 
-    fn hop(&mut self, function: &Candidate, holes: &mut [(u64, u64)]) -> Option<Site> {
-        refuse_by_nature(function).ok()?;
+    fn hop(&mut self, function: &Candidate) -> Option<Site> {
         let region = self.region(function).ok()?;
         let start = patch_start(function, region);
         let span = span(region, start, function.end, HOP_BYTES).ok()?;
         // A thread may stand on the second byte: then the jump cannot be written safely.
-        let split = span.boundaries & 0b10 != 0;
-        self.taken = 0;
-        if split || self.is_filled(start, HOP_BYTES) {
+        if span.boundaries & 0b10 != 0 {
             return None;
         }
         self.clear(start, span, HOP_BYTES).ok()?;
-        let hop = take_hole(holes, start + HOP_BYTES as u64)?;
-        if span.length < HOP_BYTES {
-            let end = start + span.length as u64;
-            self.filled.push((end, end + 1));
-        }
+        let hop = self.hole_near(start + HOP_BYTES as u64)?;
+        self.take(start, span.length.max(HOP_BYTES));
+        self.take(hop, PATCH_BYTES);
         Some(Site { hop: Some(hop), ..site(region, start, span, Rung::Hop) })
     }
 
-    fn is_filled(&self, start: u64, length: usize) -> bool {
-        let end = start + length as u64;
-        self.filled.iter().any(|filled| filled.0 < end && start < filled.1)
-    }
-
-    /// The filler that is left over, and that nothing branches into.
-    fn holes(&self) -> Vec<(u64, u64)> {
-        let mut filled = self.filled.iter().peekable();
-        let mut left = Vec::new();
-        for &(start, end) in &self.sweep.holes {
-            while filled.next_if(|taken| taken.1 <= start).is_some() {}
-            let start = filled.peek().filter(|taken| taken.0 < end).map_or(start, |taken| taken.1);
-            // One byte more stays free: a function of one byte may hop from before the hole.
-            if start + PATCH_BYTES as u64 <= end
-                && !self.sweep.targets.any(start..end.min(start + 64))
-            {
-                left.push((start, end));
-            }
-        }
-        left
+    /// Room for a patch in filler that a short jump which ends at `from` reaches.
+    fn hole_near(&self, from: u64) -> Option<u64> {
+        let (lowest, highest) = (from.saturating_sub(128), from + 127);
+        let first = self.sweep.holes.partition_point(|hole| hole.1 <= lowest);
+        let near = self.sweep.holes[first..].iter().take_while(|hole| hole.0 <= highest);
+        let room = PATCH_BYTES as u64;
+        let places = near.flat_map(|hole| {
+            hole.0.max(lowest)..(highest + 1).min((hole.1 + 1).saturating_sub(room))
+        });
+        let unused = |&hole: &u64| {
+            // The room must not be what the hopping function itself ends in.
+            let apart = hole >= from || hole + room <= from - HOP_BYTES as u64;
+            let end = hole + room;
+            apart && self.is_free(hole, end) && !self.sweep.targets.any(hole..end)
+        };
+        places.into_iter().find(unused)
     }
 }
 
@@ -308,19 +305,4 @@ fn skip_nops(bytes: &[u8]) -> usize {
         at += length;
     }
     at
-}
-
-/// Takes the room for a patch from filler that a short jump which ends at `from` reaches.
-fn take_hole(holes: &mut [(u64, u64)], from: u64) -> Option<u64> {
-    let (lowest, highest) = (from.saturating_sub(128), from.checked_add(127)?);
-    let first = holes.partition_point(|hole| hole.1 <= lowest);
-    let near = holes[first..].iter_mut().take_while(|hole| hole.0 <= highest);
-    for hole in near {
-        let start = hole.0.max(lowest);
-        if start <= highest && start + PATCH_BYTES as u64 <= hole.1 {
-            hole.0 = start + PATCH_BYTES as u64;
-            return Some(start);
-        }
-    }
-    None
 }

@@ -1,9 +1,13 @@
 //! Names that people read.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 /// Longer symbols are left as they are.
 const LONGEST: usize = 4096;
+/// Symbols whose readable form is longer are left as they are: repetitions in a symbol can
+/// multiply without end.
+const LONGEST_READABLE: usize = 1 << 14;
 /// C++ symbols nest no deeper.
 const DEEPEST: u32 = 64;
 
@@ -11,16 +15,31 @@ const DEEPEST: u32 = 64;
 /// What is neither, or is too long to be one, is returned as it is.
 #[must_use]
 pub fn demangle(name: &str) -> Cow<'_, str> {
-    if name.len() > LONGEST {
+    if name.len() > LONGEST || !name.starts_with('_') {
         return Cow::Borrowed(name);
     }
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return Cow::Owned(format!("{rust:#}"));
-    }
-    cpp(name).map_or(Cow::Borrowed(name), Cow::Owned)
+    let mut readable = Bounded(String::new());
+    let done = match rustc_demangle::try_demangle(name) {
+        Ok(rust) => write!(readable, "{rust:#}").is_ok(),
+        Err(_) => cpp(name, &mut readable).is_some(),
+    };
+    if done { Cow::Owned(readable.0) } else { Cow::Borrowed(name) }
 }
 
-fn cpp(name: &str) -> Option<String> {
+/// Text of limited length.
+struct Bounded(String);
+
+impl Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() + text.len() > LONGEST_READABLE {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+fn cpp(name: &str, readable: &mut Bounded) -> Option<()> {
     // Clones keep their suffix: `_Z3foov.cold` is `foo.cold`.
     let (mangled, suffix) = name.split_at(name.find('.').unwrap_or(name.len()));
     if !mangled.starts_with("_Z") {
@@ -33,12 +52,13 @@ fn cpp(name: &str) -> Option<String> {
         .hide_expression_literal_types()
         .recursion_limit(DEEPEST);
     let symbol = cpp_demangle::Symbol::new_with_options(mangled, &parse).ok()?;
-    Some(symbol.demangle_with_options(&print).ok()? + suffix)
+    symbol.structured_demangle(readable, &print).ok()?;
+    readable.write_str(suffix).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::demangle;
+    use super::*;
 
     #[test]
     fn rust_paths_lose_their_hash() {
@@ -70,5 +90,10 @@ mod tests {
             assert!(!demangle(&name).is_empty());
             assert!(!demangle(&format!("_R{}", piece.repeat(1300))).is_empty());
         }
+        // Each pair of substitutions doubles the length.
+        let doubling: String = (0..30).map(|n| format!("1aIS{n}_S{n}_E")).collect();
+        assert!(demangle(&format!("_Z1fI1bE{doubling}")).len() <= LONGEST_READABLE);
+        let pairs = "St4pairI".repeat(20) + "ii" + &"ES0_E".repeat(20);
+        assert!(demangle(&format!("_Z1f{pairs}")).len() <= LONGEST_READABLE);
     }
 }

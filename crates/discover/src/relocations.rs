@@ -51,7 +51,9 @@ impl Relocations {
         match elf::RelocationType(relocation.kind) {
             elf::R_X86_64_IRELATIVE => self.irelative.push((slot, relocation.addend)),
             elf::R_X86_64_JUMP_SLOT => self.import(relocation, symbols, |_| true),
-            elf::R_X86_64_GLOB_DAT => self.import(relocation, symbols, |symbol| symbol.is_function()),
+            elf::R_X86_64_GLOB_DAT => {
+                self.import(relocation, symbols, |symbol| symbol.is_function())
+            }
             elf::R_X86_64_RELATIVE if tables.iter().any(|t| t.0 <= slot && slot < t.1) => {
                 self.relative.push((slot, relocation.addend));
             }

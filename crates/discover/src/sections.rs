@@ -7,6 +7,8 @@ use crate::header::Segment;
 use crate::image::{Image, slice};
 
 const LE: LittleEndian = LittleEndian;
+/// No program has code beyond: addresses of code can be added to without overflow.
+const USER_SPACE: u64 = 1 << 47;
 
 /// A section; its bytes are empty where the file has none.
 pub(crate) struct Section<'a> {
@@ -82,11 +84,11 @@ pub(crate) fn regions<'a>(
         regions.extend(code.map(|segment| Region {
             start: segment.address,
             end: segment.address.saturating_add(segment.memory_size),
-            bytes: image.table(segment.address, segment.file_size),
+            bytes: image.table(segment.address, segment.file_size.min(segment.memory_size)),
             hosts: true,
         }));
     }
-    regions.retain(|region| region.start < region.end);
+    regions.retain(|region| region.start < region.end && region.end <= USER_SPACE);
     regions.sort_by_key(|region| region.start);
     let mut free = 0;
     regions.retain(|region| {

@@ -6,8 +6,9 @@ use crate::site::{EntryOnly, Function, Refusal, Returns, Rung};
 
 /// How many functions can be traced and how, and how many cannot and why.
 ///
-/// Everything that discovery lists counts as a function: start-up code, IFUNC resolvers and
-/// functions that are not called count against [`Summary::percent`], each under its reason.
+/// Everything that discovery lists counts as a function. [`Summary::percent`] leaves out the
+/// start-up code of the C runtime, which is the same in all programs and would drown what a small
+/// one is about; IFUNC resolvers and functions that are not called count against it.
 /// What has neither a function symbol nor an unwind entry is not known to be a function, and is
 /// not listed; [`Summary::uncovered_bytes`] says how much code that is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,12 +55,14 @@ impl Summary {
         }
     }
 
-    /// The share of functions that can be traced, in percent; 100 if there are none.
+    /// The share of functions that can be traced, in percent, without the start-up code of the C
+    /// runtime; 100 if there are none.
     #[must_use]
     pub fn percent(&self) -> f64 {
-        if self.functions == 0 {
+        let glue = self.refusals.get(&Refusal::RuntimeGlue).copied().unwrap_or(0);
+        if self.functions == glue {
             return 100.0;
         }
-        100.0 * self.traceable as f64 / self.functions as f64
+        100.0 * self.traceable as f64 / (self.functions - glue) as f64
     }
 }
