@@ -166,6 +166,9 @@ fn take_stacks(fields: &mut Fields<'_>, now: Ticks) -> Option<Stacks<OpenCall>> 
                 None => now.0.checked_sub(since)?,
                 Some(before) => before.entered.0.checked_add(since)?,
             };
+            if entered > now.0 {
+                return None;
+            }
             calls.push(OpenCall { function, entered: Ticks(entered) });
         }
         stacks.push(Stack { base, calls });
@@ -173,21 +176,26 @@ fn take_stacks(fields: &mut Fields<'_>, now: Ticks) -> Option<Stacks<OpenCall>> 
     Stacks::from_parts(stacks, current)
 }
 
+/// Neighbouring differences whose common divisor is taken for a candidate.
+const GROUP: usize = 8;
+
 /// Finds what most differences are multiples of: many processors advance the counter in strides.
 fn common_unit(differences: &[u64]) -> u32 {
-    let step = (differences.len() / 256).max(1);
-    let sample: Vec<u64> =
-        differences.iter().step_by(step).copied().filter(|&difference| difference > 0).collect();
+    // Whole groups of neighbours, lest a program's own rhythm be taken for the counter's.
+    let step = (differences.len() / GROUP / 64).max(1);
+    let groups = || differences.chunks(GROUP).step_by(step);
     let mut candidates: Vec<u64> =
-        sample.chunks(6).map(|group| group.iter().fold(0, |a, &b| divisor(a, b))).collect();
+        groups().map(|group| group.iter().fold(0, |a, &b| divisor(a, b))).collect();
     candidates.sort_unstable();
     let commonest = candidates
         .chunk_by(|a, b| a == b)
+        .filter(|same| same[0] > 0)
         .max_by_key(|same| same.len())
         .map_or(1, |same| same[0]);
-    let fits = sample.iter().filter(|&&difference| difference % commonest.max(1) == 0).count();
+    let sample = || groups().flatten();
+    let fits = sample().filter(|&&difference| difference % commonest.max(1) == 0).count();
     match u32::try_from(commonest) {
-        Ok(unit) if unit > 1 && fits * 8 >= sample.len() * 7 => unit,
+        Ok(unit) if unit > 1 && fits * 8 >= sample().count() * 7 => unit,
         _ => 1,
     }
 }
@@ -329,6 +337,8 @@ mod tests {
         assert_eq!(round_trip(&steps).unit, 26);
         let odd: Vec<Step> = (0..1000).map(|n| at(n * n + n, Op::Enter(FunctionId(1)))).collect();
         assert_eq!(round_trip(&odd).unit, 2);
+        let none: Vec<Step> = (0..9).map(|_| at(7, Op::Enter(FunctionId(1)))).collect();
+        assert_eq!(round_trip(&none).unit, 1);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) struct Lane<'t> {
     hole: Option<LostTicks>,
     stacks: Stacks<Call>,
     hint: usize,
+    /// The time of what was told last: nothing told after it is earlier, whatever a file says.
+    now: Ticks,
     end: Ticks,
 }
 
@@ -64,6 +66,7 @@ impl<'t> Lane<'t> {
             hole: None,
             stacks: Stacks::default(),
             hint: 0,
+            now: Ticks(0),
             end,
         }
     }
@@ -98,10 +101,11 @@ impl<'t> Lane<'t> {
             (None, None) => self.strand.chunks.get(self.next_chunk).map(|chunk| chunk.first),
         };
         let loss = self.strand.losses.get(self.next_loss).map(|loss| loss.until);
-        match (chunk, loss) {
+        let next = match (chunk, loss) {
             (Some(chunk), Some(loss)) => Some(chunk.min(loss)),
             (chunk, loss) => chunk.or(loss),
-        }
+        };
+        next.map(|at| at.max(self.now))
     }
 
     /// Goes on while things happen at `until` or before, telling each to `emit`. `closed` says
@@ -119,6 +123,7 @@ impl<'t> Lane<'t> {
                 return Ok(());
             }
             self.phase = Phase::Alive;
+            self.now = at;
             emit(self.nanos(at), EventKind::ThreadStart)?;
         }
         while self.phase == Phase::Alive {
@@ -144,6 +149,7 @@ impl<'t> Lane<'t> {
         room: &mut Room,
         emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.now = at;
         let loss = self.strand.losses.get(self.next_loss).filter(|loss| loss.until <= at).copied();
         if let Some(loss) = loss {
             self.next_loss += 1;
@@ -164,6 +170,7 @@ impl<'t> Lane<'t> {
         let before = next_loss.min(self.end.0).saturating_sub(1);
         let until = until.min(Ticks(before).max(at));
         while let Some(step) = self.step.filter(|step| step.at <= until) {
+            self.now = step.at;
             let now = self.nanos(step.at);
             if let Some(kind) = self.apply(step, now) {
                 emit(now, kind)?;
@@ -178,8 +185,8 @@ impl<'t> Lane<'t> {
         loss: LostTicks,
         emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
     ) -> Result<(), E> {
-        let since = self.nanos(loss.since);
-        emit(self.nanos(loss.until), EventKind::Lost { count: loss.count, since })
+        let since = self.nanos(loss.since.min(self.now));
+        emit(self.nanos(self.now), EventKind::Lost { count: loss.count, since })
     }
 
     /// Fetches the next step of the chunk, if it has one.
@@ -194,7 +201,8 @@ impl<'t> Lane<'t> {
             Some(Step { op: Op::Enter(function), .. }) if function.0 as usize >= functions => {
                 Flaw::Undefined
             }
-            Some(step) => {
+            Some(mut step) => {
+                step.at = step.at.max(self.now);
                 if let Some((_, left)) = &mut self.chunk {
                     *left = left.saturating_sub(1);
                 }

@@ -33,8 +33,9 @@ fn read_all(path: &Path) -> Result<(Trace, Vec<Event>), ReadError> {
     let trace = Trace::open(path)?;
     let told = events(&trace);
     for thread in 0..trace.directory().threads.len() as u32 {
-        trace.still_open(ThreadId(thread));
-        trace.lifetime(ThreadId(thread));
+        assert!(trace.still_open(ThreadId(thread)).len() <= told.len());
+        let (from, to) = trace.lifetime(ThreadId(thread)).unwrap();
+        assert!(from <= to && to <= trace.duration());
     }
     let middle = trace.duration().0 / 2;
     events_in(&trace, middle, middle + 1000);
