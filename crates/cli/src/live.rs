@@ -21,7 +21,8 @@ pub(crate) fn run(mut args: LiveArgs) -> anyhow::Result<ExitStatus> {
     };
     args.record.output = Some(path.clone());
     let status = record::run(&args.record)?;
-    let shown = replay::show(&InputArgs { input: path.clone() }, &args.look, args.screen);
+    let input = InputArgs { input: path.clone() };
+    let shown = replay::show(&input, args.record.filter.tid, &args.look, args.screen);
     match shown {
         Err(error) if !is_broken_pipe(&error) => Err(error),
         // The program's status counts, whether or not all of it was looked at.

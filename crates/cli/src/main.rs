@@ -9,6 +9,7 @@ mod generate;
 mod honesty;
 mod input;
 mod live;
+mod patience;
 mod record;
 mod replay;
 mod report;

@@ -15,9 +15,15 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     show_input(&input, &args.look, &args.output, args.screen)
 }
 
-/// Shows all of a trace, as `sledge PROGRAM` does.
-pub(crate) fn show(input: &InputArgs, look: &LookArgs, screen: ScreenArgs) -> anyhow::Result<()> {
-    let input = Input::open(input, &FilterArgs::default())?;
+/// Shows all of a trace, or these threads of it, as `sledge PROGRAM` does.
+pub(crate) fn show(
+    input: &InputArgs,
+    tid: Vec<u32>,
+    look: &LookArgs,
+    screen: ScreenArgs,
+) -> anyhow::Result<()> {
+    // What the other filters leave out is not in the trace.
+    let input = Input::open(input, &FilterArgs { tid, ..FilterArgs::default() })?;
     show_input(&input, look, &OutputArgs { output: None }, screen)
 }
 

@@ -7,13 +7,16 @@ use crate::arguments::{ReportArgs, ReportFormat};
 use crate::demangle::names;
 use crate::honesty;
 use crate::input::Input;
+use crate::patience::Patience;
 use crate::screen::Screen;
 
 /// Shows where the time went.
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let input = Input::open(&args.input, &args.filter)?;
     let mut report = Report::new(names(args.names.demangle));
+    let patience = Patience::with(format!("reading {}", args.input.input.display()));
     input.events(&mut report)?;
+    drop(patience);
     let rows = report.finish(args.sort.as_deref().unwrap_or(&SortKey::DEFAULT));
     let format = match args.format {
         ReportFormat::Text => Format::Text,

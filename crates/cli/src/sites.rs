@@ -17,12 +17,15 @@ use sledge_filter::suggest;
 
 use crate::arguments::{Demangle, SitesArgs, SitesFormat};
 use crate::failure::Failure;
+use crate::patience::Patience;
 use crate::screen::Screen;
 
 /// Shows what can be traced of a file.
 pub(crate) fn run(args: &SitesArgs) -> anyhow::Result<()> {
     let path = find(&args.file);
+    let patience = Patience::with(format!("reading symbols of {}", path.display()));
     let object = Object::open(&path).map_err(|error| unreadable(&error))?;
+    drop(patience);
     let explained = args.explain.as_deref().map(|wanted| functions_named(&object, wanted));
     let explained = explained.transpose()?;
     let mut out = Vec::new();

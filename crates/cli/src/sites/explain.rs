@@ -83,6 +83,7 @@ pub(super) const fn code_of(why: EntryOnly) -> &'static str {
     match why {
         EntryOnly::ReturnsTwice => "returns-twice",
         EntryOnly::ReadsReturnAddress => "reads-return-address",
+        EntryOnly::MovesReturnAddress => "moves-return-address",
     }
 }
 
@@ -92,6 +93,7 @@ const fn meaning_of_entry_only(why: EntryOnly) -> &'static str {
             "one call returns twice, the second time to a frame that is gone"
         }
         EntryOnly::ReadsReturnAddress => "it asks who called it, and must see its true caller",
+        EntryOnly::MovesReturnAddress => "it removes its stack arguments when it returns",
     }
 }
 

@@ -36,6 +36,7 @@ fn summary(out: &mut Vec<u8>, object: &Object) {
     counts(json.key("by_reason"), refusals);
     json.number("returns_twice", summary.returns_twice as u64)
         .number("reads_return_address", summary.reads_return_address as u64)
+        .number("moves_return_address", summary.moves_return_address as u64)
         .number("uncovered_bytes", summary.uncovered_bytes)
         .end();
 }

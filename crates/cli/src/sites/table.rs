@@ -28,14 +28,13 @@ pub(super) fn write(out: &mut Vec<u8>, object: &Object) {
     for (rung, count) in &summary.rungs {
         line(row(rung.name(), *count, meaning_of_rung(*rung)));
     }
-    if summary.returns_twice + summary.reads_return_address > 0 {
+    let [twice, reads, moves] =
+        [summary.returns_twice, summary.reads_return_address, summary.moves_return_address];
+    if twice + reads + moves > 0 {
         line("\nof these, entries only".to_owned());
-        line(row("returns-twice", summary.returns_twice, "setjmp, vfork and the like"));
-        line(row(
-            "reads-return-address",
-            summary.reads_return_address,
-            "dlopen, dlsym and the like",
-        ));
+        line(row("returns-twice", twice, "setjmp, vfork and the like"));
+        line(row("reads-return-address", reads, "dlopen, dlsym and the like"));
+        line(row("moves-return-address", moves, "callees that remove their arguments"));
     }
     if !summary.refusals.is_empty() {
         line("\nnot traceable".to_owned());
