@@ -5,7 +5,9 @@ use crate::segment::Segment;
 use sledge_drain::pair::Pairer;
 use sledge_filter::{CallFilter, StepFilter};
 use sledge_trace::Writer;
-use sledge_trace::event::{Function, FunctionId, ObjectId, ProcessId, Step, Thread, ThreadId, Ticks};
+use sledge_trace::event::{
+    Function, FunctionId, ObjectId, ProcessId, Step, Thread, ThreadId, Ticks,
+};
 use sledge_wire::record::{Kind, RECORD_BYTES, Record};
 use sledge_wire::segment::LOST_SITE;
 use std::collections::HashMap;
@@ -76,8 +78,7 @@ impl Output {
     fn function(&mut self, table: &SiteTable, site: &SiteName) -> FunctionId {
         let object = &table.objects[site.object];
         let key = (object.path.clone(), object.build_id.clone());
-        let object_id =
-            *self.objects.entry(key).or_insert_with(|| self.writer.object(object));
+        let object_id = *self.objects.entry(key).or_insert_with(|| self.writer.object(object));
         if let Some(known) = self.functions.get(&(object_id, site.address)) {
             return *known;
         }
@@ -164,8 +165,7 @@ impl Drained {
     fn greet(&mut self, index: usize, output: &mut Output) {
         let (tid, started, name) = self.segment.thread(index);
         let started = Ticks(started);
-        let thread =
-            output.writer.thread(&Thread { process: self.id, tid, name }, started);
+        let thread = output.writer.thread(&Thread { process: self.id, tid, name }, started);
         output.totals.threads += 1;
         self.threads[index] = Some(Reading {
             thread,
@@ -177,7 +177,12 @@ impl Drained {
         });
     }
 
-    fn read(&mut self, index: usize, output: &mut Output, ended: bool) -> Result<u64, ControlError> {
+    fn read(
+        &mut self,
+        index: usize,
+        output: &mut Output,
+        ended: bool,
+    ) -> Result<u64, ControlError> {
         let Some(mut reading) = self.threads[index].take() else { return Ok(0) };
         let start = self.positions[index];
         let publish_every = self.segment.ring_bytes() / 8;

@@ -5,6 +5,7 @@ use sledge_discover::site::{Function, Returns};
 use sledge_discover::{Object, names};
 use sledge_filter::Pattern;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Which functions of libraries are traced.
@@ -83,6 +84,28 @@ impl Choice {
         choice
     }
 
+    /// Where hooked calls may come from, if the executable compiles code at run time: its own
+    /// text and its libraries', without the pieces of code that the compiler made beforehand.
+    /// Empty where calls may come from anywhere.
+    pub(crate) fn known_callers(&self) -> Vec<Range<u64>> {
+        let Some((executable, libraries)) = self.objects.split_first() else { return Vec::new() };
+        let Some(made) = compiled_beforehand(&executable.object) else { return Vec::new() };
+        let made = executable.bias.wrapping_add(made.start)..executable.bias.wrapping_add(made.end);
+        let mut callers = Vec::new();
+        for text in &executable.text {
+            callers.push(text.range.start..made.start.min(text.range.end));
+            callers.push(made.end.max(text.range.start)..text.range.end);
+        }
+        let texts = || libraries.iter().flat_map(|library| &library.text);
+        if let (Some(start), Some(end)) =
+            (texts().map(|text| text.range.start).min(), texts().map(|text| text.range.end).max())
+        {
+            callers.push(start..end);
+        }
+        callers.retain(|range| range.start < range.end);
+        callers
+    }
+
     fn object(&self, index: usize) -> Arc<Object> {
         Arc::clone(&self.objects[index].object)
     }
@@ -158,6 +181,16 @@ impl Chosen {
     fn plain(object: usize, function: usize, name: String) -> Self {
         Self { object, function, name, from_executable: false, exec: None, recorded: true }
     }
+}
+
+/// V8's builtins: code that its own compiler made when the program was built.
+fn compiled_beforehand(object: &Object) -> Option<Range<u64>> {
+    const MANY: usize = 100;
+    let builtin =
+        |function: &&Function| function.names.iter().any(|name| name.starts_with("Builtins_"));
+    let builtins: Vec<&Function> = object.functions.iter().filter(builtin).collect();
+    let (first, last) = (builtins.first()?, builtins.last()?);
+    (builtins.len() > MANY).then(|| first.address..last.address + last.size)
 }
 
 /// Whether returns of a function are hooked.

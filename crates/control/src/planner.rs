@@ -56,7 +56,7 @@ impl<'a> Planner<'a> {
             image,
             choice,
             agent,
-            set: Trampolines::recorder(&agent),
+            set: Trampolines::recorder(&agent, &choice.known_callers()),
             thunks: Vec::new(),
             relocated: Vec::new(),
             gates: Vec::new(),

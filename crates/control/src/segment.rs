@@ -214,4 +214,3 @@ pub(crate) fn read_words(file: &OwnedFd, words: usize) -> Vec<u64> {
     let word = |chunk: &[u8]| u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
     bytes.chunks_exact(8).map(word).collect()
 }
-

@@ -33,8 +33,8 @@ impl Session {
         write_agent(&directory.path().join(AGENT_NAME), agent).map_err(ControlError::Session)?;
         let failed = |error: Errno| ControlError::Session(error.into());
         let flags = SockFlag::SOCK_CLOEXEC;
-        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
-            .map_err(failed)?;
+        let listener =
+            socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(failed)?;
         let address = UnixAddr::new(&directory.path().join("socket")).map_err(failed)?;
         bind(listener.as_raw_fd(), &address).map_err(failed)?;
         listen(&listener, Backlog::new(128).map_err(failed)?).map_err(failed)?;

@@ -1,5 +1,5 @@
 //! Prints how many functions of a file can be traced: `cargo run --release -p sledge-discover
-//! --example sites -- FILE [--refused | --entry-only | FUNCTION]`.
+//! --example sites -- FILE [--refused | --entry-only | --sites | FUNCTION]`.
 #![allow(clippy::print_stdout, reason = "a command line program")]
 
 use std::path::Path;
@@ -18,6 +18,7 @@ fn main() -> Result<(), DiscoverError> {
     match arguments.next().as_deref() {
         Some("--refused") => print_refused(&object),
         Some("--entry-only") => print_entry_only(&object),
+        Some("--sites") => print_sites(&object),
         Some(name) => println!("{:#x?}", object.function_named(name)),
         None => {}
     }
@@ -37,7 +38,19 @@ fn print_summary(object: &Object) {
     }
     println!("entry only: {} return twice", summary.returns_twice);
     println!("            {} read their return address", summary.reads_return_address);
+    println!("            {} move their return address", summary.moves_return_address);
     println!("{} bytes of code belong to no known function", summary.uncovered_bytes);
+}
+
+fn print_sites(object: &Object) {
+    for function in &object.functions {
+        if let Ok(site) = &function.verdict {
+            let name = function.names.first().map_or("?", String::as_str);
+            let (length, boundaries) = (site.displaced.len(), site.boundaries);
+            let hop = site.hop.unwrap_or(0);
+            println!("{:#x} {} {length} {boundaries:#x} {hop:#x} {name}", site.address, site.rung);
+        }
+    }
 }
 
 fn print_entry_only(object: &Object) {

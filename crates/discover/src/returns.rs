@@ -35,6 +35,9 @@ pub(crate) struct Habits {
     jumps: bool,
     /// It stores callee-saved registers behind a pointer argument.
     saves: bool,
+    /// It returns from another stack cell than the one it was called with: `ret n`, or a
+    /// return address that was popped and pushed elsewhere.
+    moves: bool,
 }
 
 impl Habits {
@@ -45,6 +48,8 @@ impl Habits {
             Returns::EntryOnly(EntryOnly::ReturnsTwice)
         } else if self.reads || named(&READ_CALLER) {
             Returns::EntryOnly(EntryOnly::ReadsReturnAddress)
+        } else if self.moves {
+            Returns::EntryOnly(EntryOnly::MovesReturnAddress)
         } else {
             Returns::Hooked
         }
@@ -64,6 +69,8 @@ pub(crate) struct Tracker {
     /// Bit set of the members of [`SAVED`] that were stored.
     saved: u32,
     habits: Habits,
+    /// The last instruction pushed a register.
+    pushed: bool,
     /// Depth at the targets of recent forward branches.
     branches: [(u64, i64); BRANCHES],
     next: usize,
@@ -78,6 +85,7 @@ impl Default for Tracker {
             popped: Register::None,
             saved: 0,
             habits: Habits::default(),
+            pushed: false,
             branches: [(0, 0); BRANCHES],
             next: 0,
         }
@@ -96,6 +104,11 @@ impl Tracker {
             Register::RDI => self.store(instruction),
             _ => {}
         }
+        if instruction.mnemonic() == Mnemonic::Ret {
+            self.habits.moves |= self.pushed || instruction.op_count() > 0;
+        }
+        self.pushed =
+            instruction.mnemonic() == Mnemonic::Push && instruction.op0_kind() == OpKind::Register;
         if instruction.flow_control() == FlowControl::Next {
             self.move_stack(instruction);
         } else {

@@ -75,6 +75,9 @@ pub enum EntryOnly {
     ReturnsTwice,
     /// It reads its return address as data (`dlopen`, `dlsym`, …).
     ReadsReturnAddress,
+    /// It returns from another stack cell than the one it was called with (`ret n`; code whose
+    /// callees remove their arguments, such as V8's).
+    MovesReturnAddress,
 }
 
 /// Why a function cannot be traced: the reason code of `sledge sites --explain`.

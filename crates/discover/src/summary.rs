@@ -25,6 +25,8 @@ pub struct Summary {
     pub returns_twice: usize,
     /// Sites whose returns cannot be hooked because they read their return address.
     pub reads_return_address: usize,
+    /// Sites whose returns cannot be hooked because they return from another stack cell.
+    pub moves_return_address: usize,
     /// Bytes of executable sections that belong to no known function and are not filler.
     pub uncovered_bytes: u64,
 }
@@ -52,6 +54,7 @@ impl Summary {
             Returns::Hooked => {}
             Returns::EntryOnly(EntryOnly::ReturnsTwice) => self.returns_twice += 1,
             Returns::EntryOnly(EntryOnly::ReadsReturnAddress) => self.reads_return_address += 1,
+            Returns::EntryOnly(EntryOnly::MovesReturnAddress) => self.moves_return_address += 1,
         }
     }
 

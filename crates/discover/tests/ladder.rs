@@ -178,7 +178,7 @@ fn recorded_fentry_nops_are_sleds() {
 
 #[test]
 fn what_functions_do_with_their_return_address() {
-    use EntryOnly::{ReadsReturnAddress, ReturnsTwice};
+    use EntryOnly::{MovesReturnAddress, ReadsReturnAddress, ReturnsTwice};
     let object = Fixture::build("returns.S", &["-nostartfiles", "-Wl,-e,main"]).object();
     for (name, expected) in [
         ("saves_context", Returns::EntryOnly(ReturnsTwice)),
@@ -189,6 +189,8 @@ fn what_functions_do_with_their_return_address() {
         ("reads_through_frame", Returns::EntryOnly(ReadsReturnAddress)),
         ("reads_behind_return", Returns::EntryOnly(ReadsReturnAddress)),
         ("dlsym", Returns::EntryOnly(ReadsReturnAddress)),
+        ("removes_argument", Returns::EntryOnly(MovesReturnAddress)),
+        ("returns_from_above", Returns::EntryOnly(MovesReturnAddress)),
         ("reads_others", Returns::Hooked),
         ("finds_itself", Returns::Hooked),
         ("main", Returns::Hooked),

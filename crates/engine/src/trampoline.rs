@@ -8,9 +8,10 @@
 //! keeps what it needs in the red zone below its `rsp` and never moves `rsp`: the unwind rule of
 //! the range relies on that, and `push` would buy nothing.
 
-use crate::emit::{Condition, Emitter, Mem, Reg};
+use crate::emit::{Condition, Emitter, Label, Mem, Reg};
 use sledge_wire::cell;
 use sledge_wire::record::{CELL_OFFSET, Kind, RECORD_BYTES, TAG_OFFSET};
+use std::ops::Range;
 
 /// Bytes reserved for the trampolines at the beginning of their range; gates follow.
 pub const TRAMPOLINE_BYTES: u64 = 4096;
@@ -53,11 +54,15 @@ pub struct Trampolines {
 
 impl Trampolines {
     /// Generates the trampolines that record entry and exit.
+    ///
+    /// With `callers`, only calls from these ranges are hooked; of others the entry is recorded.
+    /// Runtimes that compile code find their frames by the return addresses they pushed, and
+    /// must find those unchanged.
     #[must_use]
-    pub fn recorder(agent: &AgentLayout) -> Self {
+    pub fn recorder(agent: &AgentLayout, callers: &[Range<u64>]) -> Self {
         let mut code = Emitter::at(agent.trampolines);
         let enter = code.here();
-        emit_enter(&mut code, agent);
+        emit_enter(&mut code, agent, callers);
         align(&mut code);
         let enter_only = code.here();
         emit_enter_only(&mut code, agent);
@@ -106,14 +111,16 @@ fn restore(code: &mut Emitter, frame: &Frame) {
 
 /// Entry of a hooked function. Tail calls are told by their return address, which lies in a
 /// thunk: they are recorded as such, and go on without being hooked.
-fn emit_enter(code: &mut Emitter, agent: &AgentLayout) {
+fn emit_enter(code: &mut Emitter, agent: &AgentLayout, callers: &[Range<u64>]) {
     let (tail, uncovered, covered) = (code.label(), code.label(), code.label());
+    let foreign = code.label();
     spill(code, &ENTERING);
     code.load(Reg::R10, Mem::Base(Reg::Rsp, ENTERING.cell));
     code.lea(Reg::R11, Mem::Absolute(agent.thunks));
     code.subtract(Reg::R10, Reg::R11);
     code.compare_immediate(Reg::R10, cell::THUNK_RANGE as i32);
     code.branch(Condition::Below, tail);
+    emit_caller_check(code, callers, foreign);
     code.place(covered);
     emit_slot_distance(code, agent, &ENTERING);
     code.test(Reg::R10);
@@ -123,14 +130,40 @@ fn emit_enter(code: &mut Emitter, agent: &AgentLayout) {
     code.ret();
 
     code.place(tail);
-    emit_record(code, agent, &ENTERING, Kind::Tail);
-    restore(code, &ENTERING);
-    code.add_immediate(Mem::Base(Reg::Rsp, 0), (cell::UNHOOKED - cell::AFTER_ENTER) as i8);
-    code.ret();
+    emit_unhooked(code, agent, Kind::Tail);
+    code.place(foreign);
+    if !callers.is_empty() {
+        emit_unhooked(code, agent, Kind::EnterOnly);
+    }
 
     code.place(uncovered);
     code.call(agent.cover);
     code.jump_to(covered);
+}
+
+/// Records, and returns to where the thunk goes on without a hook.
+fn emit_unhooked(code: &mut Emitter, agent: &AgentLayout, kind: Kind) {
+    emit_record(code, agent, &ENTERING, kind);
+    restore(code, &ENTERING);
+    code.add_immediate(Mem::Base(Reg::Rsp, 0), (cell::UNHOOKED - cell::AFTER_ENTER) as i8);
+    code.ret();
+}
+
+/// Goes on if the return address lies in one of the ranges; changes `r10` and `r11`.
+fn emit_caller_check(code: &mut Emitter, callers: &[Range<u64>], foreign: Label) {
+    let known = code.label();
+    for range in callers {
+        let length = i32::try_from(range.end - range.start).unwrap_or(i32::MAX);
+        code.load(Reg::R10, Mem::Base(Reg::Rsp, ENTERING.cell));
+        code.set64(Reg::R11, range.start);
+        code.subtract(Reg::R10, Reg::R11);
+        code.compare_immediate(Reg::R10, length);
+        code.branch(Condition::Below, known);
+    }
+    if !callers.is_empty() {
+        code.jump_to(foreign);
+    }
+    code.place(known);
 }
 
 fn emit_enter_only(code: &mut Emitter, agent: &AgentLayout) {

@@ -42,7 +42,7 @@ fn check(code: &[u8], address: u64, expected: Expect) {
 
 #[test]
 fn a_hooked_thunk() {
-    let set = Trampolines::recorder(&AGENT);
+    let set = Trampolines::recorder(&AGENT, &[]);
     let place = AGENT.thunks + 7 * cell::THUNK_BYTES;
     let body = AGENT.relocated + 7 * cell::RELOCATED_BYTES;
     let code = hooked(&AGENT, &set, place, body, SITE);
@@ -71,7 +71,7 @@ fn a_hooked_thunk() {
 
 #[test]
 fn an_entry_only_thunk() {
-    let set = Trampolines::recorder(&AGENT);
+    let set = Trampolines::recorder(&AGENT, &[]);
     let code = entry_only(&AGENT, &set, AGENT.thunks, AGENT.relocated, SITE);
     check(
         &code[..cell::THUNK_SITE as usize],
@@ -88,7 +88,7 @@ fn an_entry_only_thunk() {
 
 #[test]
 fn the_trampolines_of_a_recorder() {
-    let set = Trampolines::recorder(&AGENT);
+    let set = Trampolines::recorder(&AGENT, &[]);
     assert_eq!(set.code.len() as u64, crate::trampoline::TRAMPOLINE_BYTES);
     check(
         &set.code,
