@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod candidates;
+mod debug;
 mod error;
 mod filler;
 mod header;

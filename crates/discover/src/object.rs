@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::candidates::{Candidate, Code};
+use crate::debug::DebugSymbols;
 use crate::error::{self, DiscoverError};
 use crate::header::{Header, Kind, Segment};
 use crate::image::Image;
 use crate::ladder::Ladder;
 use crate::relocations::Relocations;
+use crate::sections::Section;
 use crate::site::{Function, Refusal, Site};
 use crate::sleds::{self, Sleds};
 use crate::summary::Summary;
@@ -63,7 +65,8 @@ pub struct Export {
 }
 
 impl Object {
-    /// Reads an object from a file.
+    /// Reads an object from a file; where it is stripped and its separate debug file is
+    /// installed, with the symbols of that.
     ///
     /// # Errors
     /// Says specifically why it is not an x86-64 program or shared library.
@@ -74,7 +77,11 @@ impl Object {
         let read = std::io::Seek::rewind(&mut file)
             .and_then(|()| std::io::Read::read_to_end(&mut file, &mut bytes));
         read.map_err(|source| error::from_io(path, source))?;
-        Self::parse(path, &bytes)
+        let header = Header::read(path, &bytes[..])?;
+        let sections = sections::read(&bytes);
+        let stripped = symbols::full(&sections).is_empty();
+        let debug = stripped.then(|| DebugSymbols::find(path, &header, &sections)).flatten();
+        Ok(Self::assemble(path, &bytes, header, sections, debug.as_ref()))
     }
 
     /// Reads an object from the bytes of its file.
@@ -83,19 +90,29 @@ impl Object {
     /// As [`Object::open`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, DiscoverError> {
         let header = Header::read(path, bytes)?;
+        Ok(Self::assemble(path, bytes, header, sections::read(bytes), None))
+    }
+
+    fn assemble(
+        path: &Path,
+        bytes: &[u8],
+        header: Header,
+        sections: Vec<Section>,
+        debug: Option<&DebugSymbols>,
+    ) -> Self {
         let image = Image::new(bytes, &header.segments);
-        let sections = sections::read(bytes);
         let dynamic = symbols::dynamic(&header, &image, &sections);
         let tables = sleds::tables(&sections);
         let relocations = Relocations::read(&header, &image, &sections, &dynamic, &tables);
         let sleds = Sleds::read(&sections, &relocations);
         let unwind = UnwindTable::read(&header, &image, &sections);
         let regions = sections::regions(&sections, &header.segments, &image);
-        let mut code = Code::find(regions, [symbols::full(&sections), dynamic], &unwind);
+        let full = debug.map_or_else(|| symbols::full(&sections), DebugSymbols::table);
+        let mut code = Code::find(regions, [full, dynamic], &unwind);
         code.labels.extend(&sleds.aborts);
         let sweep = sweep::run(&code);
         let verdicts = Ladder::decide(&code, &sweep, &sleds);
-        Ok(Self {
+        Self {
             path: path.into(),
             exports: symbols::exports(&header, &image, &dynamic),
             functions: functions(code.candidates, verdicts, bytes.len()),
@@ -109,7 +126,7 @@ impl Object {
             irelative: relocations.irelative,
             uncovered_bytes: sweep.uncovered,
             by_name: OnceLock::new(),
-        })
+        }
     }
 
     /// The function that contains an address.

@@ -64,6 +64,12 @@ pub(crate) fn named<'s, 'a>(
     sections.iter().filter(move |section| section.loaded && section.name == name.as_bytes())
 }
 
+/// The contents of the section that names the separate debug file.
+pub(crate) fn link_name<'a>(sections: &[Section<'a>]) -> Option<&'a [u8]> {
+    let link = sections.iter().find(|section| section.name == b".gnu_debuglink");
+    link.map(|section| section.bytes)
+}
+
 /// The regions of code, by address, without overlap.
 pub(crate) fn regions<'a>(
     sections: &[Section<'a>],

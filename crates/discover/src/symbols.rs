@@ -39,6 +39,14 @@ pub(crate) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
+    pub(crate) const fn new(entries: &'a [u8], strings: &'a [u8]) -> Self {
+        Self { entries, strings }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub(crate) fn get(&self, index: usize) -> Option<Symbol<'a>> {
         let start = index.checked_mul(ENTRY)?;
         let entry = self.entries.get(start..start.checked_add(ENTRY)?)?;

@@ -7,6 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use common::{Fixture, check_invariants, function, open, rung, site};
 use sledge_discover::{DiscoverError, Kind, Object, Rung, open_header};
@@ -47,6 +48,27 @@ fn stripped_programs_have_the_same_sites() {
         };
         assert_eq!(sites(&full), sites(&stripped), "{optimise}");
     }
+}
+
+#[test]
+fn separate_debug_files_give_names() {
+    let fixture = Fixture::build("program.c", &["-O2", "-Wl,--build-id=sha1"]);
+    let debug = fixture.with("objcopy", &["--only-keep-debug"]);
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    let stripped = fixture.path.with_file_name("stripped");
+    let mut objcopy = Command::new("objcopy");
+    objcopy.args(["--strip-all", &link]).args([&fixture.path, &stripped]);
+    assert!(objcopy.status().unwrap().success());
+    let named = open(&stripped);
+    check_invariants(&named);
+    assert_eq!(site(&named, "scaled"), site(&fixture.object(), "scaled"));
+
+    let mut other = std::fs::read(&debug).unwrap();
+    let build_id = named.build_id.as_slice();
+    let at = other.windows(20).position(|bytes| bytes == build_id).unwrap();
+    other[at] ^= 1;
+    std::fs::write(&debug, other).unwrap();
+    assert!(open(&stripped).function_named("scaled").is_none(), "of another build");
 }
 
 #[test]

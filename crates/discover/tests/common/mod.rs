@@ -115,17 +115,20 @@ pub(crate) fn check_invariants(object: &Object) {
     assert!(object.functions.windows(2).all(|pair| pair[0].address < pair[1].address));
 }
 
-/// What a patch takes beyond the function's instructions must be filler, by its looks.
+/// What a patch takes beyond the function's instructions must be filler by its looks, and of no
+/// other function.
 fn check_filler(object: &Object, file: &[u8], function: &Function) {
+    const FILLER: [u8; 11] = [0x66, 0x90, 0x0f, 0x1f, 0x00, 0x40, 0x44, 0x80, 0x84, 0x2e, 0xcc];
     let site = function.verdict.as_ref().unwrap();
-    let end = site.address + site.displaced.len() as u64;
-    let mut filler = Vec::new();
-    if site.rung != Rung::Hop && site.displaced.len() < 5 {
-        filler.extend(bytes_at(object, file, end, 5 - site.displaced.len()));
+    let jump = if site.rung == Rung::Hop { 2 } else { 5 };
+    let taken = site.address + site.displaced.len() as u64..site.address + jump;
+    let hop = site.hop.into_iter().flat_map(|hop| hop..hop + 5);
+    for address in taken.chain(hop) {
+        let byte = bytes_at(object, file, address, 1)[0];
+        assert!(FILLER.contains(&byte), "{byte:x} {function:#x?}");
+        let owner = object.function_at(address);
+        assert!(owner.is_none_or(|owner| owner.address == function.address), "{function:#x?}");
     }
-    filler.extend(site.hop.map(|hop| bytes_at(object, file, hop, 5)).unwrap_or_default());
-    const NOP: [u8; 11] = [0x66, 0x90, 0x0f, 0x1f, 0x00, 0x40, 0x44, 0x80, 0x84, 0x2e, 0xcc];
-    assert!(filler.iter().all(|byte| NOP.contains(byte)), "{filler:x?} {function:#x?}");
 }
 
 pub(crate) fn bytes_at(object: &Object, file: &[u8], address: u64, length: usize) -> Vec<u8> {
