@@ -1,6 +1,6 @@
 //! Traces that are not whole, and what is said of them.
 
-use sledge_trace::event::{Outcome, Ticks};
+use sledge_trace::event::{Outcome, ProcessId, Thread, Ticks};
 
 use crate::fixture::{Calls, MAIN, PUTS, Place, SERVE, program};
 
@@ -29,6 +29,33 @@ fn a_killed_program_is_told_with_what_was_running() {
     let expected = "sledge: the program was killed by SIGKILL; \
                     main() > serve() > puts() were still running\n";
     assert_eq!((said.stderr.as_str(), said.status), (expected, Some(0)));
+}
+
+#[test]
+fn of_deep_calls_on_several_threads_the_inner_end_is_told() {
+    let place = Place::new();
+    let (mut writer, first) = program(&place.path("trace.sledge"));
+    let second = Thread { process: ProcessId(0), tid: 4712, name: "worker".into() };
+    let second = writer.thread(&second, Ticks(10));
+    let mut calls = Calls(Vec::new());
+    for at in 0..12 {
+        calls.enter(at, SERVE);
+    }
+    calls.enter(12, PUTS);
+    writer.steps(first, &calls.0).unwrap();
+    let mut calls = Calls(Vec::new());
+    calls.enter(20, MAIN);
+    writer.steps(second, &calls.0).unwrap();
+    writer.clock(Ticks(1_000), 2_000);
+    writer.outcome(Outcome::Killed(11));
+    writer.finish().unwrap();
+    let inner = "serve() > ".repeat(7);
+    let expected = format!(
+        "sledge: the program was killed by SIGSEGV; \
+         on thread 4711 5 calls > {inner}puts() were still running\n\
+         sledge: on thread 4712 main() was still running\n"
+    );
+    assert_eq!(place.sledge("replay").stderr, expected);
 }
 
 #[test]
