@@ -1,5 +1,7 @@
 //! The ladder: the best way to patch each function, or why there is none.
 
+use std::collections::BTreeMap;
+
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
 use crate::candidates::{Candidate, Code};
@@ -48,8 +50,8 @@ pub(crate) struct Ladder<'c, 'a> {
     code: &'c Code<'a>,
     sweep: &'c Sweep,
     sleds: &'c Sleds,
-    /// All patches so far, filler included: start and end, by address.
-    patches: Vec<(u64, u64)>,
+    /// All patches so far, filler included: their ends, by start.
+    patches: BTreeMap<u64, u64>,
 }
 
 impl<'c, 'a> Ladder<'c, 'a> {
@@ -59,7 +61,7 @@ impl<'c, 'a> Ladder<'c, 'a> {
         sweep: &'c Sweep,
         sleds: &'c Sleds,
     ) -> Vec<Result<Site, Refusal>> {
-        let mut ladder = Self { code, sweep, sleds, patches: Vec::new() };
+        let mut ladder = Self { code, sweep, sleds, patches: BTreeMap::new() };
         let functions = code.candidates.iter();
         let mut verdicts: Vec<_> = functions.map(|function| ladder.verdict(function)).collect();
         ladder.hop_the_rest(&mut verdicts);
@@ -76,6 +78,9 @@ impl<'c, 'a> Ladder<'c, 'a> {
     fn verdict(&mut self, function: &Candidate) -> Result<Site, Refusal> {
         refuse_by_nature(function)?;
         let region = self.region(function)?;
+        if loads_stack_pointer(region.slice(function.start, function.end)) {
+            return Err(Refusal::NotACall);
+        }
         let site = self
             .xray(function, region)
             .or_else(|| self.nops(function, region))
@@ -86,13 +91,11 @@ impl<'c, 'a> Ladder<'c, 'a> {
     }
 
     fn take(&mut self, start: u64, length: usize) {
-        let index = self.patches.partition_point(|patch| patch.0 < start);
-        self.patches.insert(index, (start, start + length as u64));
+        self.patches.insert(start, start + length as u64);
     }
 
     fn is_free(&self, start: u64, end: u64) -> bool {
-        let index = self.patches.partition_point(|patch| patch.0 < end);
-        self.patches[..index].last().is_none_or(|patch| patch.1 <= start)
+        self.patches.range(..end).next_back().is_none_or(|(_, &taken)| taken <= start)
     }
 
     fn region(&self, function: &Candidate) -> Result<&'c Region<'a>, Refusal> {
@@ -220,6 +223,16 @@ fn refuse_by_nature(function: &Candidate) -> Result<(), Refusal> {
         Err(Refusal::NotACall)
     } else {
         Ok(())
+    }
+}
+
+/// `mov rsp, reg` before anything else: entered with another stack than it goes on with, so there
+/// is no return address (`__start_context`).
+fn loads_stack_pointer(code: &[u8]) -> bool {
+    match code {
+        [0x48 | 0x4c, 0x89, modrm, ..] => modrm & 0xc7 == 0xc4,
+        [0x48 | 0x49, 0x8b, modrm, ..] => modrm & 0xf8 == 0xe0,
+        _ => false,
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Sleds {
     pub(crate) xray: Vec<(u64, u64)>,
     /// Where the NOPs of a patchable function begin.
     pub(crate) nops: Vec<u64>,
-    /// Restartable sequences: start, end.
+    /// Restartable sequences: start, end; none overlap.
     pub(crate) critical: Vec<(u64, u64)>,
     /// Where the kernel sends an aborted sequence.
     pub(crate) aborts: Vec<u64>,
@@ -47,7 +47,7 @@ impl Sleds {
         }
         sleds.xray.sort_unstable();
         sleds.nops.sort_unstable();
-        sleds.critical.sort_unstable();
+        sleds.critical = merged(std::mem::take(&mut sleds.critical));
         sleds
     }
 
@@ -98,6 +98,35 @@ impl Sleds {
     }
 
     pub(crate) fn is_critical(&self, start: u64, end: u64) -> bool {
-        self.critical.iter().any(|sequence| sequence.0 < end && start < sequence.1)
+        let before = self.critical.partition_point(|sequence| sequence.0 < end);
+        self.critical[..before].last().is_some_and(|sequence| sequence.1 > start)
+    }
+}
+
+/// Sorts ranges and joins those that overlap.
+fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, last| {
+        let joins = next.0 <= last.1;
+        last.1 = if joins { last.1.max(next.1) } else { last.1 };
+        joins
+    });
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_overlap_are_joined() {
+        assert_eq!(merged(vec![(5, 6), (1, 4), (2, 3), (4, 5), (8, 9)]), [(1, 6), (8, 9)]);
+    }
+
+    #[test]
+    fn sequences_are_critical_to_their_last_byte() {
+        let sleds = Sleds { critical: vec![(10, 20), (30, 40)], ..Sleds::default() };
+        assert!(sleds.is_critical(19, 24) && sleds.is_critical(5, 11) && sleds.is_critical(12, 13));
+        assert!(!sleds.is_critical(20, 30) && !sleds.is_critical(5, 10));
     }
 }

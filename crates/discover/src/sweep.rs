@@ -74,7 +74,8 @@ struct Pass<'c, 'a> {
 pub(crate) fn run(code: &Code) -> Sweep {
     let mut sweep = Sweep { targets: Targets::new(&code.regions), ..Sweep::default() };
     sweep.habits.resize(code.candidates.len(), Habits::default());
-    for &label in &code.labels {
+    let parts = code.fragments.iter().map(|fragment| fragment.0);
+    for label in code.labels.iter().copied().chain(parts) {
         sweep.targets.mark(label);
     }
     let mut extents: Vec<(u64, u64, Option<usize>)> =

@@ -15,7 +15,7 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Cie<'a> = CommonInformationEntry<Slice<'a>>;
 type Fde<'a> = FrameDescriptionEntry<Slice<'a>>;
 /// Rows deeper into a function than so many instructions are not looked up.
-const MOST_INSTRUCTIONS: usize = 1 << 14;
+const MOST_INSTRUCTIONS: usize = 1 << 11;
 
 /// What an unwind table says of the frame at some address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
