@@ -9,7 +9,8 @@ use sledge_trace::Trace;
 use sledge_trace::error::{ReadError, ReplayError};
 use sledge_trace::event::{Directory, FunctionId, Sink};
 
-use crate::arguments::{FilterArgs, InputArgs};
+use crate::arguments::{Demangle, FilterArgs, InputArgs};
+use crate::demangle::names;
 use crate::failure::{Failure, say};
 
 /// An open trace.
@@ -27,9 +28,10 @@ impl Input {
         let trace = Trace::open(&input.input).map_err(|error| unreadable(&input.input, &error))?;
         let mut calls = CallFilter::new(spec);
         let directory = trace.directory();
-        for (index, function) in (0..).zip(&directory.functions) {
-            let module = module_name(directory, FunctionId(index));
-            calls.learn(FunctionId(index), &[&function.name, &demangle(&function.name)], module);
+        let mut names = names(Demangle::Simple);
+        for (id, function) in (0..).map(FunctionId).zip(&directory.functions) {
+            let shown = names.of(directory, id);
+            calls.learn(id, &[&function.name, shown], module_name(directory, id));
         }
         check_patterns(&calls, filter, directory, &input.input)?;
         check_threads(&filter.tid, directory, &input.input)?;

@@ -49,7 +49,8 @@ fn filters_choose_calls() {
     let bar = "foo::bar();\n";
     assert_eq!(place.code("-F puts --tid 4711"), "puts();\n");
     assert_eq!(place.code("-F ^foo::bar$"), [bar, bar].concat());
-    assert_eq!(place.code("-F p*s@libc* --match glob"), "puts();\n");
+    assert_eq!(place.code("-F p*s@libc --match glob"), "puts();\n");
+    assert_eq!(place.code("-F app+0x14* --match glob"), "app+0x1400(); /* unwound */\n");
     assert_eq!(place.code("-N serve"), "main();\n");
     assert_eq!(place.code("-D 1 --tid 4712"), "serve();\n");
     let hidden = place.code("-H serve -N puts --tid 4711");
