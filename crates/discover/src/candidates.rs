@@ -51,6 +51,16 @@ impl<'a> Code<'a> {
         code
     }
 
+    /// Marks the IFUNC resolvers that relocations tell of, with or without a symbol.
+    pub(crate) fn mark_resolvers(&mut self, irelative: &[(u64, u64)]) {
+        for &(_, resolver) in irelative {
+            let found = self.candidates.binary_search_by_key(&resolver, |function| function.start);
+            if let Ok(index) = found {
+                self.candidates[index].ifunc = true;
+            }
+        }
+    }
+
     /// Walks both sorted lists together, one address at a time.
     fn join(&mut self, mut symbols: &[Symbol<'a>], mut entries: &[Unwind], unwind: &UnwindTable) {
         loop {

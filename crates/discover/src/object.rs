@@ -109,6 +109,7 @@ impl Object {
         let regions = sections::regions(&sections, &header.segments, &image);
         let full = debug.map_or_else(|| symbols::full(&sections), DebugSymbols::table);
         let mut code = Code::find(regions, [full, dynamic], &unwind);
+        code.mark_resolvers(&relocations.irelative);
         code.labels.extend(&sleds.aborts);
         let sweep = sweep::run(&code);
         let verdicts = Ladder::decide(&code, &sweep, &sleds);

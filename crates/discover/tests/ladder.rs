@@ -75,6 +75,7 @@ fn refusals_have_their_reason() {
         ("undecodable", Refusal::Undecodable),
         ("called_with_frame", Refusal::NotACall),
         ("signal_frame", Refusal::NotACall),
+        ("switches_stack", Refusal::NotACall),
         ("outermost", Refusal::NotACall),
         ("outer", Refusal::Overlaps),
         ("restartable", Refusal::RestartableSequence),
@@ -99,9 +100,13 @@ fn functions_without_a_size_end_where_the_next_begins() {
 
 #[test]
 fn resolvers_are_not_traced() {
-    let object = Fixture::build("ifunc.c", &[]).object();
+    let fixture = Fixture::build("ifunc.c", &[]);
+    let object = fixture.object();
     assert_eq!(refusal(&object, "chosen"), Refusal::IfuncResolver);
     let resolver = function(&object, "chosen").address;
+    let stripped = open(&fixture.stripped());
+    let unnamed = stripped.function_at(resolver).unwrap();
+    assert_eq!(unnamed.verdict, Err(Refusal::IfuncResolver));
     assert!(object.irelative.iter().any(|&(_, target)| target == resolver));
     assert!(site(&object, "plain").displaced.len() >= 5);
 }
