@@ -8,7 +8,9 @@ pub(crate) type Ticket = u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// An entry whose call is still open; `wanted` says that nothing but its length is in doubt.
-    Held { wanted: bool },
+    Held {
+        wanted: bool,
+    },
     Ready,
     Dropped,
 }
@@ -48,7 +50,8 @@ impl<P> Gate<P> {
 
     /// Puts in the entry of a call.
     pub(crate) fn enter(&mut self, at: u64, wanted: bool, payload: P) -> Ticket {
-        let state = if wanted && self.threshold == 0 { State::Ready } else { State::Held { wanted } };
+        let state =
+            if wanted && self.threshold == 0 { State::Ready } else { State::Held { wanted } };
         self.put(at, state, payload)
     }
 

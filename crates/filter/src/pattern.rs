@@ -64,11 +64,8 @@ impl Pattern {
         if name.is_empty() || module.as_ref().is_some_and(String::is_empty) {
             return Err(PatternError::Empty { pattern: text.to_owned() });
         }
-        let malformed = |kind, reason| PatternError::Malformed {
-            pattern: text.to_owned(),
-            kind,
-            reason,
-        };
+        let malformed =
+            |kind, reason| PatternError::Malformed { pattern: text.to_owned(), kind, reason };
         let matcher = match syntax {
             Syntax::Regex if !name.contains(is_special) => Matcher::Name(name.to_owned()),
             Syntax::Regex => match Regex::new(name) {
@@ -114,9 +111,9 @@ fn is_named(wanted: &str, name: &str) -> bool {
 /// `libc-2.31.so`, neither means `libcrypto.so.3`.
 fn module_matches(wanted: &str, module: &str) -> bool {
     let begins = |module: &str| {
-        module.strip_prefix(wanted).is_some_and(|rest| {
-            !rest.starts_with(|next: char| next.is_alphabetic() || next == '_')
-        })
+        module
+            .strip_prefix(wanted)
+            .is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphabetic() || next == '_'))
     };
     begins(module) || module.strip_prefix("lib").is_some_and(begins)
 }

@@ -32,10 +32,8 @@ fn distance(wanted: &[char], name: &str, limit: usize) -> Option<usize> {
         for (column, other) in name.iter().enumerate() {
             let changed = last[column] + usize::from(letter != other);
             let mut least = changed.min(last[column + 1] + 1).min(now[column] + 1);
-            let swapped = row > 0
-                && column > 0
-                && wanted[row - 1] == *other
-                && name[column - 1] == *letter;
+            let swapped =
+                row > 0 && column > 0 && wanted[row - 1] == *other && name[column - 1] == *letter;
             if swapped {
                 least = least.min(before[column - 1] + 1);
             }

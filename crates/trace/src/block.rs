@@ -46,8 +46,19 @@ impl Kind {
     pub(crate) fn from_number(number: u8) -> Option<Self> {
         use Kind::*;
         let all = [
-            Header, Objects, Functions, Processes, Threads, ThreadNames, Clock, Steps, Lost,
-            ThreadEnds, Outcome, Index, Trailer,
+            Header,
+            Objects,
+            Functions,
+            Processes,
+            Threads,
+            ThreadNames,
+            Clock,
+            Steps,
+            Lost,
+            ThreadEnds,
+            Outcome,
+            Index,
+            Trailer,
         ];
         all.into_iter().find(|kind| *kind as u8 == number)
     }

@@ -128,7 +128,8 @@ mod tests {
         let mut bytes = Vec::new();
         put_index(&mut bytes, &places);
         assert_eq!(take_index(&bytes).unwrap(), places);
-        let trailer = Trailer { index: 7, last: 8, objects: 1, functions: 2, processes: 3, threads: 4 };
+        let trailer =
+            Trailer { index: 7, last: 8, objects: 1, functions: 2, processes: 3, threads: 4 };
         assert_eq!(Trailer::decode(&trailer.encode()), Some(trailer));
     }
 }

@@ -2,20 +2,13 @@
 
 use crate::chunk::{ChunkReader, Head, OpenCall};
 use crate::error::{Damage, Flaw, ReadError};
-use crate::event::{EventKind, FunctionId, Nanos, Op, StackIndex, Step, ThreadId, Ticks};
+use crate::event::{EventKind, FunctionId, Nanos, Op, Step, ThreadId, Ticks};
 use crate::file::BlockError;
 use crate::index::ChunkPlace;
 use crate::load::{LostTicks, Strand, thread_at};
+use crate::opening::Call;
 use crate::reader::Trace;
-use crate::stacks::{Stack, Stacks};
-
-/// An open call, with its time in both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Call {
-    function: FunctionId,
-    entered: Ticks,
-    nanos: Nanos,
-}
+use crate::stacks::Stacks;
 
 /// Where in a thread's life its lane stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +21,7 @@ enum Phase {
 /// Reads one thread, in time order, with one chunk in memory.
 #[derive(Debug)]
 pub(crate) struct Lane<'t> {
-    trace: &'t Trace,
+    pub(crate) trace: &'t Trace,
     thread: ThreadId,
     strand: &'t Strand,
     phase: Phase,
@@ -40,8 +33,8 @@ pub(crate) struct Lane<'t> {
     step: Option<Step>,
     /// Steps that could not be read.
     hole: Option<LostTicks>,
-    stacks: Stacks<Call>,
-    hint: usize,
+    pub(crate) stacks: Stacks<Call>,
+    pub(crate) hint: usize,
     /// The time of what was told last: nothing told after it is earlier, whatever a file says.
     now: Ticks,
     end: Ticks,
@@ -81,7 +74,7 @@ impl<'t> Lane<'t> {
         self.stacks = Stacks::default();
     }
 
-    fn nanos(&mut self, ticks: Ticks) -> Nanos {
+    pub(crate) fn nanos(&mut self, ticks: Ticks) -> Nanos {
         self.trace.loaded.clock.nanos(ticks, &mut self.hint)
     }
 
@@ -165,7 +158,8 @@ impl<'t> Lane<'t> {
             }
             return Ok(());
         }
-        let next_loss = self.strand.losses.get(self.next_loss).map_or(u64::MAX, |loss| loss.until.0);
+        let next_loss =
+            self.strand.losses.get(self.next_loss).map_or(u64::MAX, |loss| loss.until.0);
         // Up to here nothing but steps can come.
         let before = next_loss.min(self.end.0).saturating_sub(1);
         let until = until.min(Ticks(before).max(at));
@@ -275,70 +269,7 @@ impl<'t> Lane<'t> {
                 let (function, entered) = (call.function, call.nanos);
                 Some(EventKind::Exit { function, depth, entered, ending })
             }
-            Op::Switch(stack) => {
-                self.stacks.switch(stack).then_some(EventKind::Switch { stack })
-            }
-        }
-    }
-
-    /// Brings what is open in line with what a chunk says is open. They differ only where a
-    /// chunk before it is missing.
-    fn reconcile<E>(
-        &mut self,
-        opening: &Stacks<OpenCall>,
-        at: Ticks,
-        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let common = common_calls(&self.stacks, opening);
-        if self.stacks.agrees_with(opening) {
-            return Ok(());
-        }
-        let now = self.nanos(at);
-        for (stack, &common) in common.iter().enumerate() {
-            let stack = stack as StackIndex;
-            if self.stacks.all()[stack as usize].calls.len() > common {
-                if self.stacks.current_index() != stack && self.stacks.switch(stack) {
-                    emit(now, EventKind::Switch { stack })?;
-                }
-                while self.stacks.current().calls.len() > common {
-                    let Some((call, depth)) = self.stacks.leave() else { break };
-                    let (function, entered) = (call.function, call.nanos);
-                    let ending = crate::event::Ending::Unwound;
-                    emit(now, EventKind::Exit { function, depth, entered, ending })?;
-                }
-            }
-        }
-        let mut current = self.stacks.current_index();
-        self.adopt(opening);
-        for (number, stack) in opening.all().iter().enumerate() {
-            let known = common.get(number).copied().unwrap_or(0);
-            let number = number as StackIndex;
-            if stack.calls.len() > known && current != number {
-                current = number;
-                emit(now, EventKind::Switch { stack: number })?;
-            }
-            for (above, call) in stack.calls.iter().enumerate().skip(known) {
-                let depth = stack.base.saturating_add(above as u32);
-                emit(now, EventKind::Enter { function: call.function, depth })?;
-            }
-        }
-        let stack = opening.current_index();
-        if current == stack { Ok(()) } else { emit(now, EventKind::Switch { stack }) }
-    }
-
-    /// Takes over what a chunk says is open.
-    fn adopt(&mut self, opening: &Stacks<OpenCall>) {
-        let mut stacks = Vec::with_capacity(opening.all().len());
-        for stack in opening.all() {
-            let calls = stack.calls.iter().map(|&OpenCall { function, entered }| Call {
-                function,
-                entered,
-                nanos: self.trace.loaded.clock.nanos(entered, &mut self.hint),
-            });
-            stacks.push(Stack { base: stack.base, calls: calls.collect() });
-        }
-        if let Some(stacks) = Stacks::from_parts(stacks, opening.current_index()) {
-            self.stacks = stacks;
+            Op::Switch(stack) => self.stacks.switch(stack).then_some(EventKind::Switch { stack }),
         }
     }
 
@@ -380,35 +311,6 @@ impl<'t> Lane<'t> {
         Ok(())
     }
 
-    fn tell_open(&self, told: &mut Vec<(Ticks, EventKind)>) {
-        let mut current = 0;
-        for (stack, depth, call) in self.open_calls() {
-            if stack != current {
-                current = stack;
-                told.push((call.entered, EventKind::Switch { stack }));
-            }
-            told.push((call.entered, EventKind::Enter { function: call.function, depth }));
-        }
-        let stack = self.stacks.current_index();
-        if let Some(&(at, _)) = told.last()
-            && stack != current
-        {
-            told.push((at, EventKind::Switch { stack }));
-        }
-    }
-
-    /// The open calls with their stack and depth, in the order in which they began.
-    fn open_calls(&self) -> Vec<(StackIndex, u32, Call)> {
-        let mut open = Vec::new();
-        for (number, stack) in self.stacks.all().iter().enumerate() {
-            for (above, call) in stack.calls.iter().enumerate() {
-                open.push((number as StackIndex, stack.base.saturating_add(above as u32), *call));
-            }
-        }
-        open.sort_by_key(|(_, _, call)| call.entered);
-        open
-    }
-
     /// The calls open after the thread's last readable chunk.
     pub(crate) fn still_open(&mut self, room: &mut Room) -> Result<Vec<FunctionId>, ReadError> {
         for chunk in (0..self.strand.chunks.len()).rev() {
@@ -425,32 +327,4 @@ impl<'t> Lane<'t> {
         }
         Ok(self.open_calls().into_iter().map(|(_, _, call)| call.function).collect())
     }
-}
-
-impl Stacks<Call> {
-    fn agrees_with(&self, opening: &Stacks<OpenCall>) -> bool {
-        self.current_index() == opening.current_index()
-            && self.all().len() == opening.all().len()
-            && self.all().iter().zip(opening.all()).all(|(ours, theirs)| {
-                ours.base == theirs.base
-                    && ours.calls.len() == theirs.calls.len()
-                    && common_prefix(ours, theirs) == ours.calls.len()
-            })
-    }
-}
-
-/// For each of our stacks, how many calls at its bottom a chunk knows too.
-fn common_calls(ours: &Stacks<Call>, theirs: &Stacks<OpenCall>) -> Vec<usize> {
-    let known = |(number, stack): (usize, &Stack<Call>)| match theirs.all().get(number) {
-        Some(other) if other.base == stack.base => common_prefix(stack, other),
-        _ => 0,
-    };
-    ours.all().iter().enumerate().map(known).collect()
-}
-
-fn common_prefix(ours: &Stack<Call>, theirs: &Stack<OpenCall>) -> usize {
-    let same = |(our, their): &(&Call, &OpenCall)| {
-        (our.function, our.entered) == (their.function, their.entered)
-    };
-    ours.calls.iter().zip(&theirs.calls).take_while(same).count()
 }

@@ -15,6 +15,7 @@ mod index;
 mod lane;
 mod load;
 mod merge;
+mod opening;
 pub mod reader;
 mod records;
 pub mod stacks;

@@ -219,7 +219,7 @@ impl Loader {
         fill(&mut self.objects, trailer.objects, self.limit);
         fill(&mut self.processes, trailer.processes, self.limit);
         fill(&mut self.functions, trailer.functions, self.limit);
-        if let Some(chunk) = chunks().last() {
+        if let Some(chunk) = chunks().next_back() {
             let defined = functions_before(source, chunk)?;
             fill(&mut self.functions, defined, self.limit);
         }
@@ -361,8 +361,7 @@ fn completed(mut directory: Directory) -> Directory {
     for number in 0..directory.processes.len() {
         let parent = directory.processes[number].parent;
         // A parent comes before its children, so following parents ends.
-        directory.processes[number].parent =
-            parent.filter(|parent| (parent.0 as usize) < number);
+        directory.processes[number].parent = parent.filter(|parent| (parent.0 as usize) < number);
     }
     directory
 }

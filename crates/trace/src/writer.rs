@@ -106,6 +106,7 @@ struct Lane {
     stacks: Stacks<OpenCall>,
     chunk: ChunkBuilder,
     last: Ticks,
+    ended: bool,
 }
 
 impl Lane {
@@ -302,6 +303,9 @@ impl Writer {
         self.last = self.last.max(at);
         put(&mut self.pending.ends, u64::from(thread.0));
         put(&mut self.pending.ends, at.0);
+        if let Some(lane) = self.lanes.get_mut(thread.0 as usize) {
+            lane.ended = true;
+        }
     }
 
     /// Notes how the program ended; the last note counts.
@@ -367,6 +371,10 @@ impl Writer {
         let lane = &mut self.lanes[thread.0 as usize];
         let functions = self.pending.functions.total();
         let head = lane.chunk.finish(thread, functions, &mut self.content);
+        if lane.ended {
+            // Programs may start threads without end; what is over needs no buffers.
+            lane.chunk = ChunkBuilder::default();
+        }
         self.last = self.last.max(head.last);
         self.plain += self.content.len() as u64;
         let (first, last, count) = (head.first, head.last, head.count);

@@ -38,7 +38,10 @@ fn everything_defined_comes_back() {
     assert_eq!(trace.host().name, "nowhere");
     assert_eq!((trace.cut(), trace.damage()), (None, Vec::new()));
     let loss = trace.losses()[0];
-    assert_eq!((loss.thread, loss.since, loss.until, loss.count), (ThreadId(1), Nanos(5), Nanos(9), 44));
+    assert_eq!(
+        (loss.thread, loss.since, loss.until, loss.count),
+        (ThreadId(1), Nanos(5), Nanos(9), 44)
+    );
     let lost = EventKind::Lost { count: 44, since: Nanos(5) };
     assert!(events(&trace).iter().any(|event| event.at == Nanos(9) && event.kind == lost));
 }
@@ -177,4 +180,42 @@ fn a_full_disk_is_told_once_and_what_was_written_stays_readable() {
     }
     let missing = Writer::create("/nonexistent/trace").unwrap_err();
     assert!(matches!(missing, sledge_trace::WriteError::Create { .. }));
+}
+
+/// Not a test of its own: the next one runs it with a limit on the size of files.
+#[test]
+fn write_until_it_fails() {
+    let Some(path) = std::env::var_os("SLEDGE_TEST_LIMITED_FILE") else { return };
+    let mut writer = writer(std::path::Path::new(&path), 50, 1);
+    let steps = random_steps(&mut Dice(3), 200_000, 50, 1);
+    let failed: Vec<_> =
+        steps.chunks(1000).filter_map(|part| writer.steps(ThreadId(0), part).err()).collect();
+    let [sledge_trace::WriteError::TooLarge { written, .. }] = failed[..] else {
+        panic!("{failed:?}")
+    };
+    assert!(writer.failed());
+    assert_eq!(written, writer.written());
+    writer.finish().unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), written);
+}
+
+#[test]
+fn when_the_file_may_not_grow_what_was_written_stays_readable() {
+    let (_keep, path) = file();
+    let script = r#"trap '' XFSZ; ulimit -f 300; exec "$0" --exact write_until_it_fails"#;
+    let done = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env("SLEDGE_TEST_LIMITED_FILE", &path)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    let trace = Trace::open(&path).unwrap();
+    assert!(trace.cut().is_some());
+    let told = events(&trace);
+    assert!(told.len() > 10_000 && trace.damage().is_empty());
+    let steps = random_steps(&mut Dice(3), 200_000, 50, 1);
+    let end = trace.duration().0;
+    let whole = expected(0, &steps[..told.len() - 2], end);
+    assert_eq!(told, whole);
 }

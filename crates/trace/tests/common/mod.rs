@@ -1,5 +1,10 @@
 //! What the tests of the trace file share.
-#![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "not every test uses all of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "not every test uses all of it"
+)]
 
 use std::convert::Infallible;
 use std::path::Path;
