@@ -171,7 +171,8 @@ impl Tally {
             Kind::Lost => self.lost += event.count,
             Kind::ThreadEnd => {
                 self.open += event.open;
-                thread.said_open = Some(event.open);
+                // An image that another replaces ends its threads; their ids live on.
+                *thread.said_open.get_or_insert_default() += event.open;
             }
             Kind::Thread | Kind::Other => {}
         }

@@ -14,7 +14,7 @@ use crate::{json, text};
 /// * all: `ts_ns`, `tid`, `pid`, `kind` (`thread`, `entry`, `exit`, `switch`, `lost`,
 ///   `thread_end`);
 /// * `entry` and `exit`: `func`, `module`, `depth`; `exit` also `duration_ns` (`null` where the
-///   exit could not be seen) and `ending` (`returned`, `unwound`, `not-seen`);
+///   exit could not be seen) and `ending` (`returned`, `unwound`, `not_seen`);
 /// * `thread`: `name`; `switch`: `stack`, the one it runs on from now on; `lost`: `count` and `since_ns`; `thread_end`: `open`.
 #[derive(Debug)]
 pub struct Dump<W> {
@@ -102,7 +102,7 @@ fn ended(out: &mut Vec<u8>, nanos: u64, ending: Ending) {
     let word = match ending {
         Ending::Returned => "returned",
         Ending::Unwound => "unwound",
-        Ending::NotSeen => "not-seen",
+        Ending::NotSeen => "not_seen",
     };
     if ending == Ending::NotSeen {
         out.extend_from_slice(b"null");

@@ -29,10 +29,13 @@ pub(crate) struct Layout {
 /// A site with its cells.
 struct Placed {
     chosen: usize,
+    /// Where the `jmp rel32` goes: the site, or the filler that it hops to.
     address: u64,
-    /// What the site jumps to, directly or through an island.
+    /// What it jumps to, directly or through an island.
     target: u64,
     found: [u8; 5],
+    /// The short jump from the site to the filler.
+    hop: Option<Step>,
     object: usize,
 }
 
@@ -93,15 +96,14 @@ impl<'a> Planner<'a> {
         let loaded = &self.choice.objects[chosen.object];
         let function = &loaded.object.functions[chosen.function];
         let Ok(site) = &function.verdict else { return Err("not a site".into()) };
-        if site.rung == Rung::Hop {
-            return Err("hop: not patched yet".into());
-        }
         let number = self.layout.sites.len() as u64;
         if number >= cell::CELLS {
             return Err("too many sites".into());
         }
         let address = loaded.bias.wrapping_add(site.address);
-        let found = verified(site, address, text)?;
+        let found = verified(address, &site.displaced, text)?;
+        let filler = site.hop.map(|hop| loaded.bias.wrapping_add(hop));
+        let hop = filler.map(|filler| short_jump(address, filler, &found)).transpose()?;
         let body = self.agent.relocated + number * cell::RELOCATED_BYTES;
         let prologue = move_prologue(site, address, body).map_err(|error| error.to_string())?;
         let skipped = (site.address - function.address) as u8;
@@ -111,8 +113,12 @@ impl<'a> Planner<'a> {
         let kind = if hooks_returns(function) { thunk::hooked } else { thunk::entry_only };
         self.thunks.extend(kind(&self.agent, &self.set, place, body, number as u32));
         let target = self.entrance(chosen, place, body);
+        let (address, found) = match filler {
+            Some(filler) => (filler, verified(filler, &[], text)?),
+            None => (address, found),
+        };
         let object = chosen.object;
-        self.placed.push(Placed { chosen: index, address, target, found, object });
+        self.placed.push(Placed { chosen: index, address, target, found, hop, object });
         self.layout.sites.push(index);
         Ok(())
     }
@@ -175,6 +181,7 @@ impl<'a> Planner<'a> {
                     expected: word(site.found),
                     replacement: word(patch),
                 });
+                patches.extend(site.hop);
             }
             if let Some(base) = base.filter(|_| !code.is_empty()) {
                 self.islands.push((base, code));
@@ -209,15 +216,15 @@ impl<'a> Planner<'a> {
 
     /// Opens each mapping that has patches once, from its first patched page to its last.
     fn windows(&mut self, patches: &[Step]) {
-        let texts = self.choice.objects.iter().flat_map(|loaded| &loaded.text);
-        for text in texts {
-            let inside: Vec<&Step> = patches
-                .iter()
-                .filter(|step| matches!(step, Step::Patch { address, .. } if text.range.contains(address)))
-                .collect();
-            let (Some(Step::Patch { address: first, .. }), Some(Step::Patch { address: last, .. })) =
-                (inside.first(), inside.last())
-            else {
+        let address_of = |step: &Step| match step {
+            Step::Patch { address, .. } => Some(*address),
+            _ => None,
+        };
+        for text in self.choice.objects.iter().flat_map(|loaded| &loaded.text) {
+            let inside = |step: &&Step| address_of(step).is_some_and(|at| text.range.contains(&at));
+            let inside: Vec<Step> = patches.iter().filter(inside).copied().collect();
+            let addresses = || inside.iter().filter_map(address_of);
+            let (Some(first), Some(last)) = (addresses().min(), addresses().max()) else {
                 continue;
             };
             let address = first & !(PAGE - 1);
@@ -236,18 +243,30 @@ struct Memory {
     bytes: Vec<u8>,
 }
 
-/// The five bytes at a site, if the process has there what the file has.
-fn verified(site: &Site, address: u64, text: &[Memory]) -> Result<[u8; 5], String> {
+/// The five bytes at an address, if they begin as the file says.
+fn verified(address: u64, expected: &[u8], text: &[Memory]) -> Result<[u8; 5], String> {
     let at = |memory: &Memory| {
         let offset = usize::try_from(address.checked_sub(memory.start)?).ok()?;
-        let length = site.displaced.len().max(5);
+        let length = expected.len().max(5);
         memory.bytes.get(offset..offset.checked_add(length)?).map(<[u8]>::to_vec)
     };
     let bytes = text.iter().find_map(at).ok_or("its bytes cannot be read")?;
-    if !bytes.starts_with(&site.displaced) {
-        return Err(format!("expected {:02x?}, found {bytes:02x?}", site.displaced));
+    if !bytes.starts_with(expected) {
+        return Err(format!("expected {expected:02x?}, found {bytes:02x?}"));
     }
     bytes[..5].try_into().map_err(|_| "too short".into())
+}
+
+/// `jmp short` from a site to filler nearby.
+fn short_jump(site: u64, filler: u64, found: &[u8; 5]) -> Result<Step, String> {
+    let distance = filler.wrapping_sub(site + 2).cast_signed();
+    let distance = i8::try_from(distance).map_err(|_| "the filler is too far away")?;
+    Ok(Step::Patch {
+        address: site,
+        length: 2,
+        expected: u64::from(u16::from_le_bytes([found[0], found[1]])),
+        replacement: u64::from(u16::from_le_bytes([0xeb, distance.to_le_bytes()[0]])),
+    })
 }
 
 fn move_prologue(

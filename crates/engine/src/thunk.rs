@@ -8,7 +8,7 @@
 //! shadow stacks; and an unwinder finds the true address through the slot.
 
 use crate::emit::{Condition, Emitter, Mem, Reg, reaches};
-use crate::relocate::Relocated;
+use crate::relocate::{AT_CALLEE, Relocated};
 use crate::trampoline::{AgentLayout, Trampolines};
 use sledge_wire::cell;
 
@@ -74,7 +74,10 @@ pub fn relocated(prologue: &Relocated, function: u64, skipped: u8) -> Vec<u8> {
     bytes.resize(cell::RELOCATED_FUNCTION as usize, 0xcc);
     bytes.extend_from_slice(&function.to_le_bytes());
     bytes.resize(cell::RELOCATED_MAP as usize, 0);
-    bytes.extend(prologue.map.iter().map(|offset| offset + skipped));
+    // Behind a displaced call's `push` the stack is as at the function's entry: a return address
+    // on top, here one that leads back into the function.
+    let row = |&offset: &u8| if offset == AT_CALLEE { 0 } else { offset + skipped };
+    bytes.extend(prologue.map.iter().map(row));
     bytes.resize(cell::RELOCATED_BYTES as usize, 0);
     bytes
 }

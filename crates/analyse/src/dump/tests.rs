@@ -44,5 +44,5 @@ fn an_exit_that_was_not_seen_has_no_duration() {
     script.enter(10, 0, 0).leave(10, 0, Ending::NotSeen);
     let lines = lines(&script);
     assert!(lines[1]["duration_ns"].is_null());
-    assert_eq!(lines[1]["ending"], "not-seen");
+    assert_eq!(lines[1]["ending"], "not_seen");
 }
