@@ -136,8 +136,12 @@ fn frames_jumped_over_are_unwound() {
             &[("jumper", 400 * 11), ("raiser", 400 * 11), ("faulter", 400 * 11), ("handler", 800)],
         )?;
         let text = outline(&events, &["jumper", "raiser", "faulter", "handler"]);
+        // The last handler ran on the other stack, where nothing comes after it that would show
+        // that it is gone.
+        let last = text.matches("handler (open)").count();
+        same("left open", (last <= 1).to_string(), "true")?;
         let returned = text.lines().filter(|line| !line.ends_with(" (unwound)")).count();
-        same("returned", returned.to_string(), "0")
+        same("returned", (returned - last).to_string(), "0")
     });
     checks.case("cancel", || {
         let (_, events) = traced("cancel", &[])?;

@@ -57,6 +57,18 @@ pub enum ControlError {
     /// The agent speaks another version.
     #[error("the agent in the program is of another version")]
     Version,
+    /// A pattern matches no function.
+    #[error("no function matches '{pattern}' in {}{}", .program, hint(.suggestion.as_deref(), *.functions))]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+        /// The program's file name.
+        program: String,
+        /// A name that may have been meant.
+        suggestion: Option<String>,
+        /// How many functions there are.
+        functions: usize,
+    },
     /// The trace could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -78,11 +90,21 @@ impl ControlError {
             Self::System { .. } => "see ulimit -a and the kernel's limits",
             Self::Plan { .. } => "limits on memory or on executable mappings may be in the way",
             Self::Version => "use the sledge that the program was started with",
+            Self::NoMatch { .. } => {
+                "see what there is: sledge sites; patterns are regular expressions unless --match glob"
+            }
             Self::Write(_) => "make room, or write elsewhere with -o FILE",
         }
     }
 
     pub(crate) fn system(what: &'static str) -> impl FnOnce(nix::Error) -> Self {
         move |error| Self::System { what, source: error.into() }
+    }
+}
+
+fn hint(suggestion: Option<&str>, functions: usize) -> String {
+    match suggestion {
+        Some(name) => format!(" (did you mean '{name}'? {functions} functions)"),
+        None => format!(" ({functions} functions)"),
     }
 }

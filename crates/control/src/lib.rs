@@ -18,6 +18,7 @@ mod segment;
 mod session;
 mod signals;
 mod system;
+mod welcome;
 
 pub use error::ControlError;
 pub use plan::Scope;

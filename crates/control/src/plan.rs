@@ -183,6 +183,73 @@ impl Chosen {
     }
 }
 
+/// Functions by which a program starts another: what is looked for may be there.
+const STARTERS: [&str; 8] =
+    ["execv", "execve", "execvp", "execvpe", "execl", "execlp", "posix_spawn", "posix_spawnp"];
+
+/// A pattern that no function matches.
+#[derive(Debug)]
+pub(crate) struct Unmatched {
+    pub(crate) pattern: String,
+    pub(crate) suggestion: Option<String>,
+    /// How many functions there were to match.
+    pub(crate) functions: usize,
+}
+
+impl Choice {
+    /// The first of `patterns` that matches nothing in scope; `None` where the program may start
+    /// others, in which it may match.
+    pub(crate) fn unmatched<'p>(
+        &self,
+        patterns: impl Iterator<Item = &'p Pattern>,
+        scope: Scope,
+        follow: bool,
+    ) -> Option<Unmatched> {
+        let executable = &self.objects.first()?.object;
+        let starts = |name: &str| STARTERS.contains(&name);
+        if follow && executable.imports.iter().any(|import| starts(&import.name)) {
+            return None;
+        }
+        let candidates = self.candidates(scope);
+        let matches = |pattern: &Pattern| {
+            let one = |(name, module): &(String, String)| {
+                pattern.matches(&[name, &names::demangle(name)], module)
+            };
+            candidates.iter().any(one)
+        };
+        let pattern = patterns.into_iter().find(|pattern| !matches(pattern))?;
+        let known = candidates.iter().map(|(name, _)| name.as_str());
+        Some(Unmatched {
+            pattern: pattern.text().to_owned(),
+            suggestion: sledge_filter::suggest(pattern.text(), known).map(str::to_owned),
+            functions: candidates.len(),
+        })
+    }
+
+    /// Names and modules of all functions in scope.
+    fn candidates(&self, scope: Scope) -> Vec<(String, String)> {
+        let libraries = if scope == Scope::Libraries { self.objects.len() } else { 1 };
+        let mut candidates = Vec::new();
+        for loaded in self.objects.iter().take(libraries) {
+            let module = module_name(loaded);
+            for function in &loaded.object.functions {
+                let names = function.names.iter().map(|name| (name.clone(), module.clone()));
+                candidates.extend(names);
+            }
+        }
+        if scope == Scope::Calls {
+            let library = |name: &str| {
+                let of = |loaded: &&Loaded| loaded.object.export(name).is_some();
+                self.objects.iter().skip(1).find(of).map_or_else(String::new, module_name)
+            };
+            for import in &self.objects[0].object.imports {
+                candidates.push((import.name.clone(), library(&import.name)));
+            }
+        }
+        candidates
+    }
+}
+
 /// V8's builtins: code that its own compiler made when the program was built.
 fn compiled_beforehand(object: &Object) -> Option<Range<u64>> {
     const MANY: usize = 100;

@@ -147,11 +147,11 @@ fn check_identity<'data, R: ReadRef<'data>>(path: &Path, data: R) -> Result<(), 
     let &[_, _, _, _, class, order, .., a, b, c, d] = &start[..start.len().min(20)] else {
         return Err(DiscoverError::Truncated { path: path.into(), what: "the ELF header" });
     };
-    if start.len() < 64 {
-        return Err(DiscoverError::Truncated { path: path.into(), what: "the ELF header" });
-    }
     if class == elf::ELFCLASS32.0 {
         return Err(DiscoverError::Elf32(path.into()));
+    }
+    if start.len() < 64 {
+        return Err(DiscoverError::Truncated { path: path.into(), what: "the ELF header" });
     }
     let word = if order == elf::ELFDATA2MSB.0 { u16::from_be_bytes } else { u16::from_le_bytes };
     let (kind, machine) = (FileType(word([a, b])), Machine(word([c, d])));
