@@ -17,8 +17,10 @@ pub(crate) fn run(args: &DumpArgs) -> anyhow::Result<()> {
     match args.format {
         DumpFormat::Jsonl => {
             let mut dump = Dump::new(&mut screen, names(args.names.demangle));
-            input.events(&mut dump)?;
-            dump.finish().context("cannot write")?;
+            let done = input.events(&mut dump);
+            // What could be read is written, however far that was.
+            let finished = dump.finish().context("cannot write");
+            done.and(finished)?;
         }
     }
     screen.close()?;

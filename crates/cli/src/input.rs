@@ -51,13 +51,13 @@ impl Input {
             self.trace.events(None, &mut OnlyThreads::new(&self.tids, &mut calls))
         };
         done.map_err(|error| match error {
-            ReplayError::Read(error) => Failure::new(error.to_string(), READ_AGAIN).into(),
+            ReplayError::Read(error) => {
+                Failure::new(error.to_string(), "look after the disk that the trace is on").into()
+            }
             ReplayError::Sink(error) => anyhow::Error::new(error).context("cannot write"),
         })
     }
 }
-
-const READ_AGAIN: &str = "what came before it has been shown";
 
 /// What to do about a trace that cannot be read.
 fn unreadable(path: &Path, error: &ReadError) -> Failure {

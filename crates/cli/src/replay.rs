@@ -39,8 +39,10 @@ fn show_input(
         style.fields.clone_from(fields);
     }
     let mut replay = Replay::new(&mut screen, names(look.names.demangle), style);
-    input.events(&mut replay)?;
-    replay.finish(input.trace.directory()).context("cannot write")?;
+    let done = input.events(&mut replay);
+    // What could be read is shown, however far that was.
+    let finished = replay.finish(input.trace.directory()).context("cannot write");
+    done.and(finished)?;
     screen.close()?;
     honesty::tell(&input.trace, look.names.demangle);
     Ok(())

@@ -51,15 +51,19 @@ impl Screen {
         self.colour
     }
 
-    /// Ends the output; waits for the pager to be left.
-    pub(crate) fn close(self) -> anyhow::Result<()> {
-        match self.target {
-            Target::File(mut file) => file.flush().context("cannot write"),
-            Target::Stdout(mut stdout) => stdout.flush().context("cannot write"),
-            Target::Pager(mut child, input) => {
-                drop(input);
-                child.wait().context("the pager failed").map(drop)
-            }
+    /// Ends the output.
+    pub(crate) fn close(mut self) -> anyhow::Result<()> {
+        self.flush().context("cannot write")
+    }
+}
+
+impl Drop for Screen {
+    /// Waits for the pager to be left: it must not outlive us on the terminal.
+    fn drop(&mut self) {
+        if let Target::Pager(child, input) = &mut self.target {
+            drop(input.take());
+            // A pager that cannot be waited for is gone.
+            let _ = child.wait();
         }
     }
 }
