@@ -124,6 +124,16 @@ impl Rung {
 }
 
 impl Refusal {
+    /// Whether this is code that no program calls as a function, rather than a function that
+    /// cannot be traced.
+    #[must_use]
+    pub const fn sets_aside(self) -> bool {
+        matches!(
+            self,
+            Self::IfuncResolver | Self::RuntimeGlue | Self::NotACall | Self::RestartableSequence
+        )
+    }
+
     /// The reason code in tables and JSON.
     #[must_use]
     pub const fn code(self) -> &'static str {

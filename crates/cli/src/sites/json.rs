@@ -6,12 +6,15 @@ use sledge_discover::{Function, Object, Returns, Site};
 use super::Display;
 use super::explain::{boundaries, code_of, hex};
 
-/// Writes `summary` and `functions` of an object.
+/// Writes `summary`, `functions` and what is set aside of an object.
 pub(super) fn whole(out: &mut Vec<u8>, object: &Object, display: &Display<'_>) {
     let mut json = Json::begin(out);
     json.string("file", &object.path.to_string_lossy());
     summary(json.key("summary"), object);
-    functions(json.key("functions"), &object.functions, display);
+    let (set_aside, called): (Vec<_>, Vec<_>) =
+        object.functions.iter().partition(|function| is_set_aside(function));
+    functions(json.key("functions"), called, display);
+    functions(json.key("set_aside"), set_aside, display);
     json.end();
     out.push(b'\n');
 }
@@ -25,6 +28,10 @@ pub(super) fn only(out: &mut Vec<u8>, wanted: &[&Function], display: &Display<'_
     out.push(b'\n');
 }
 
+fn is_set_aside(function: &Function) -> bool {
+    function.verdict.as_ref().is_err_and(|refusal| refusal.sets_aside())
+}
+
 fn summary(out: &mut Vec<u8>, object: &Object) {
     let summary = object.summary();
     let mut json = Json::begin(out);
@@ -34,6 +41,8 @@ fn summary(out: &mut Vec<u8>, object: &Object) {
     counts(json.key("by_rung"), rungs);
     let refusals = summary.refusals.iter().map(|(refusal, count)| (refusal.code(), *count));
     counts(json.key("by_reason"), refusals);
+    let set_aside = summary.set_aside.iter().map(|(refusal, count)| (refusal.code(), *count));
+    counts(json.key("set_aside"), set_aside);
     json.number("returns_twice", summary.returns_twice as u64)
         .number("reads_return_address", summary.reads_return_address as u64)
         .number("moves_return_address", summary.moves_return_address as u64)

@@ -42,6 +42,12 @@ pub(super) fn write(out: &mut Vec<u8>, object: &Object) {
     for (refusal, count) in &summary.refusals {
         line(row(refusal.code(), *count, meaning_of_refusal(*refusal)));
     }
+    if !summary.set_aside.is_empty() {
+        line("\nset aside: no program calls these as functions".to_owned());
+    }
+    for (refusal, count) in &summary.set_aside {
+        line(row(refusal.code(), *count, meaning_of_refusal(*refusal)));
+    }
     if summary.uncovered_bytes > 0 {
         let bytes = grouped(summary.uncovered_bytes);
         line(format!("\n{bytes} bytes of code belong to no known function"));
