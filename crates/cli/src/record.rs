@@ -90,8 +90,12 @@ fn status(outcome: Outcome) -> ExitStatus {
 }
 
 /// Says what the user must know of the recording itself.
+///
+/// Coverage is a remark, for people: where stderr goes to a program it stays the traced
+/// program's own.
 fn tell(recorded: &Recorded) {
-    for module in &recorded.untraceable {
+    let remarks = if io::stderr().is_terminal() { &recorded.untraceable[..] } else { &[] };
+    for module in remarks {
         let (refused, wanted) = (module.refused, module.wanted.max(module.refused));
         let name = &module.module;
         say(&format!(

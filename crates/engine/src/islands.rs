@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn the_nearest_gap_below_is_taken_once() {
-        let mut space = AddressSpace::new(vec![0x5555_5555_4000..0x5555_5556_0000]);
+        let mut space = AddressSpace::default();
+        space.take(0x5555_5555_4000..0x5555_5556_0000);
         assert_eq!(space.near(&SITES, 100), Some(0x5555_5555_3000));
         assert_eq!(space.near(&SITES, 5000), Some(0x5555_5555_1000));
     }
@@ -90,7 +91,8 @@ mod tests {
     #[test]
     fn nothing_out_of_reach_is_offered() {
         let sites = 0x40_1000..0x48_0000;
-        let mut space = AddressSpace::new(vec![0..0x9000_0000]);
+        let mut space = AddressSpace::default();
+        space.take(0..0x9000_0000);
         assert_eq!(space.near(&sites, 16), None);
     }
 }
