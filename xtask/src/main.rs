@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to the terminal")]
 
 mod agent_check;
+mod bench;
 mod metadata;
 mod tidy;
 
@@ -12,7 +13,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask TASK
   tidy                 check the layout rules of the sources
-  agent-check [FILE]   check the agent's shared object (the newest one built, or FILE)";
+  agent-check [FILE]   check the agent's shared object (the newest one built, or FILE)
+  bench [NAME] [--json]
+                       run a benchmark; without NAME, list them";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     let findings = match task.as_ref().and_then(|task| task.to_str()) {
         Some("tidy") if file.is_none() => tidy::run(),
         Some("agent-check") if arguments.next().is_none() => agent_check::run(file),
+        Some("bench") => bench::run(file.into_iter().map(Into::into).chain(arguments)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
