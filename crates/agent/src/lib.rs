@@ -5,6 +5,7 @@
 //! nothing: it carries out the controller's plan and hands out rings.
 //!
 //! * `init` runs first: finds the controller, carries out the plan, lets the program go on.
+//! * `raw` is the way in where no loader brought this object.
 //! * `ranges` reserves the addresses of generated code and says how to unwind it.
 //! * `slow` is what generated code calls when it cannot go on by itself.
 #![cfg_attr(not(test), no_std)]
@@ -21,6 +22,7 @@ mod inject {
     mod memory;
     mod process;
     mod ranges;
+    mod raw;
     mod slow;
     mod socket;
     mod system;

@@ -18,9 +18,9 @@ pub enum ControlError {
     /// A setuid or setgid program.
     #[error("{} is set{}: not traced", .0.display(), .1)]
     SetId(PathBuf, &'static str),
-    /// A statically linked program: the loader that would bring the agent in is missing.
-    #[error("{} is statically linked: not traced yet", .0.display())]
-    Static(PathBuf),
+    /// A statically linked program with something unusual about it.
+    #[error("this statically linked program cannot be traced: {0}")]
+    Static(&'static str),
     /// The file is no program that can be traced.
     #[error(transparent)]
     Discover(#[from] DiscoverError),

@@ -160,8 +160,8 @@ impl Choice {
         for (exec, name) in EXEC_FUNCTIONS.into_iter().enumerate() {
             for object in 0..self.objects.len() {
                 let it = self.object(object);
-                let Some(export) = it.export(name) else { continue };
-                let at = it.functions.binary_search_by_key(&export.address, |f| f.address);
+                let Some(address) = exec_address(&it, name) else { continue };
+                let at = it.functions.binary_search_by_key(&address, |f| f.address);
                 let Some(function) = at.ok().filter(|&f| it.functions[f].verdict.is_ok()) else {
                     continue;
                 };
@@ -175,6 +175,14 @@ impl Choice {
             }
         }
     }
+}
+
+/// Where a function begins that executes another program. A static executable exports nothing.
+fn exec_address(object: &Object, name: &str) -> Option<u64> {
+    if object.exports().next().is_some() {
+        return object.export(name).map(|export| export.address);
+    }
+    object.function_named(name).map(|function| function.address)
 }
 
 impl Chosen {

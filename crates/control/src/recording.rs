@@ -124,13 +124,14 @@ fn record_into(
     let stop = AtomicBool::new(false);
     let (sender, receiver) = channel();
     signals::outlive();
-    let child = launch::start(path, options.words, &session)?;
-    let pid = child.id().cast_signed();
+    let launched = launch::start(path, options.words, &session)?;
     let recorded = std::thread::scope(|scope| {
         // Reading the executable overlaps with its start.
         scope.spawn(|| shared.library.open(path).map(drop));
         scope.spawn(|| serve(&session, &shared, &sender, &stop));
-        let recorded = Recorder::new(output, receiver).run(pid);
+        let entered = launched.enter(&session, options.agent);
+        let recorded = Recorder::new(output, receiver).run(launched.pid);
+        let recorded = entered.and(recorded);
         stop.store(true, Ordering::Relaxed);
         recorded
     });

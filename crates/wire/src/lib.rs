@@ -10,6 +10,7 @@
 
 pub mod cell;
 pub mod message;
+pub mod raw;
 pub mod record;
 pub mod segment;
 

@@ -19,7 +19,17 @@ unsafe extern "C" fn start(argc: u64, argv: *mut *mut u8, envp: *mut *mut u8) {
         return;
     }
     // SAFETY: the kernel's own layout, and the program has not run yet.
-    let Some(ours) = (unsafe { environment::take(envp) }) else { return };
+    unsafe { enter(envp) }
+}
+
+/// Looks for our variables in an environment, and goes to work if they are there.
+///
+/// # Safety
+/// `environment` is a null-terminated array of zero-terminated strings that nobody else uses
+/// now; the program has one thread, which runs none of its own code meanwhile.
+pub(crate) unsafe fn enter(environment: *mut *mut u8) {
+    // SAFETY: the caller's promise.
+    let Some(ours) = (unsafe { environment::take(environment) }) else { return };
     // Whatever fails, the program runs as it is; the controller says what went wrong.
     let _ = arrange(ours);
 }
