@@ -106,6 +106,8 @@ struct Reading {
     filter: StepFilter,
     last: Ticks,
     hole_since: Option<Instant>,
+    /// A lost stretch whose end was not read yet: since when, and how many.
+    losing: Option<(Ticks, u64)>,
 }
 
 /// A process whose rings are read.
@@ -174,6 +176,7 @@ impl Drained {
             filter: StepFilter::new(output.threshold),
             last: started,
             hole_since: None,
+            losing: None,
         });
     }
 
@@ -248,14 +251,14 @@ impl Drained {
         reading.pairer.push(*record, function, &mut self.raw);
     }
 
-    /// Two records stand for a lost stretch: its beginning and length, and its end.
+    /// Two records stand for a lost stretch: its beginning and length, then its end.
     fn take_lost(&mut self, record: &Record, reading: &mut Reading, output: &mut Output) {
         if record.kind == Kind::Enter {
             reading.pairer.lost();
-            let count = u64::from(record.cell);
+            reading.losing = Some((Ticks(record.tsc), u64::from(record.cell)));
+        } else if let Some((since, count)) = reading.losing.take() {
             output.totals.lost += count;
-            let now = Ticks(crate::system::time_stamp());
-            output.writer.lost(reading.thread, Ticks(record.tsc), now.min(reading.last), count);
+            output.writer.lost(reading.thread, since, Ticks(record.tsc).max(since), count);
         }
     }
 
@@ -282,7 +285,11 @@ impl Drained {
             if !self.visible || Path::new(&path).exists() {
                 continue;
             }
-            while self.read(index, output, true)? > 0 {}
+            for _ in 0..self.most_batches() {
+                if self.read(index, output, true)? == 0 {
+                    break;
+                }
+            }
             self.end_thread(index, output)?;
             self.segment.release(index);
         }
@@ -309,14 +316,31 @@ impl Drained {
     }
 
     /// Reads the rest and ends all threads: the process is gone, or nobody looks any more.
-    pub(crate) fn finish(mut self, output: &mut Output) -> Result<(), ControlError> {
-        while self.pass(output, true)? > 0 {}
+    /// `tell` hears how many records were read.
+    pub(crate) fn finish(
+        mut self,
+        output: &mut Output,
+        tell: &dyn Fn(u64),
+    ) -> Result<(), ControlError> {
+        self.segment.close();
+        let mut records = 0;
+        for _ in 0..self.most_batches() {
+            match self.pass(output, true)? {
+                0 => break,
+                read => records += read,
+            }
+            tell(records);
+        }
         for index in 0..self.segment.rings() {
             self.end_thread(index, output)?;
         }
-        let ringless = self.segment.ringless();
-        output.totals.lost += ringless;
-        self.segment.close();
+        output.totals.lost += self.segment.ringless();
         Ok(())
+    }
+
+    /// Batches that empty a ring even if its thread goes on until it notices that we stopped; a
+    /// tracee that does not stop is not listened to for longer.
+    fn most_batches(&self) -> u64 {
+        2 * self.segment.ring_bytes() / (BATCH * RECORD_BYTES) + 2
     }
 }

@@ -130,7 +130,9 @@ fn record_into(
         scope.spawn(|| shared.library.open(path).map(drop));
         scope.spawn(|| serve(&session, &shared, &sender, &stop));
         let entered = launched.enter(&session, options.agent);
-        let recorded = Recorder::new(output, receiver).run(launched.pid);
+        let recorded =
+            Recorder::new(output, receiver, &|records| progress(Progress::Draining(records)))
+                .run(launched.pid);
         let recorded = entered.and(recorded);
         stop.store(true, Ordering::Relaxed);
         recorded
@@ -174,17 +176,20 @@ fn is_running(pid: i32) -> bool {
 }
 
 /// Drains processes into the trace until the program has ended.
-struct Recorder {
+struct Recorder<'a> {
     output: Output,
     processes: Vec<Drained>,
     receiver: Receiver<Arrival>,
     seen: bool,
     last_flush: Instant,
+    /// Hears how many records were read after a process ended.
+    tell: &'a dyn Fn(u64),
 }
 
-impl Recorder {
-    fn new(output: Output, receiver: Receiver<Arrival>) -> Self {
-        Self { output, processes: Vec::new(), receiver, seen: false, last_flush: Instant::now() }
+impl<'a> Recorder<'a> {
+    fn new(output: Output, receiver: Receiver<Arrival>, tell: &'a dyn Fn(u64)) -> Self {
+        let last_flush = Instant::now();
+        Self { output, processes: Vec::new(), receiver, seen: false, last_flush, tell }
     }
 
     fn run(mut self, pid: i32) -> Result<(Outcome, Totals), ControlError> {
@@ -237,8 +242,7 @@ impl Recorder {
             self.seen = true;
             let parent = self.process_id(arrival.parent);
             if let Some(old) = self.processes.iter().position(|old| old.pid == arrival.pid) {
-                debug_assert!(arrival.replaces);
-                self.processes.remove(old).finish(&mut self.output)?;
+                self.processes.remove(old).finish(&mut self.output, self.tell)?;
             }
             let id = self.output.writer.process(&Process {
                 pid: arrival.pid.cast_unsigned(),
@@ -268,7 +272,7 @@ impl Recorder {
         while let Some(process) = self.processes.get_mut(index) {
             process.retire(&mut self.output)?;
             if process.pid != main && !is_running(process.pid) {
-                self.processes.remove(index).finish(&mut self.output)?;
+                self.processes.remove(index).finish(&mut self.output, self.tell)?;
             } else {
                 index += 1;
             }
@@ -289,7 +293,7 @@ impl Recorder {
             return Err(ControlError::NoAgent);
         }
         for process in self.processes.drain(..) {
-            process.finish(&mut self.output)?;
+            process.finish(&mut self.output, self.tell)?;
         }
         let (ticks, nanoseconds) = system::clock_pair();
         self.output.writer.clock(Ticks(ticks), nanoseconds);

@@ -44,7 +44,6 @@ pub(crate) struct Notes {
 pub(crate) struct Arrival {
     pub(crate) pid: i32,
     pub(crate) parent: Option<i32>,
-    pub(crate) replaces: bool,
     pub(crate) visible: bool,
     pub(crate) executable: String,
     pub(crate) arguments: Vec<String>,
@@ -139,11 +138,10 @@ fn welcome_image(
     let results = read_words(&plan, layout.steps.len() * STEP_WORDS);
     note(shared, &choice, &layout, &results, &applied);
     let table = Arc::new(site_table(&choice, &layout));
-    let replaces = shared.notes().images.insert(pid, Arc::clone(&table)).is_some();
+    shared.notes().images.insert(pid, Arc::clone(&table));
     let arrival = Arrival {
         pid,
         parent: Some(hello.parent.cast_signed()),
-        replaces,
         visible: hello.pid.cast_signed() == pid,
         executable: image.executable.to_string_lossy().into_owned(),
         arguments: image.arguments(),
@@ -298,7 +296,6 @@ fn welcome_fork(
     let arrival = Arrival {
         pid,
         parent: Some(parent),
-        replaces: false,
         visible: hello.pid.cast_signed() == pid,
         executable: image.executable.to_string_lossy().into_owned(),
         arguments: image.arguments(),
