@@ -57,8 +57,7 @@ enum Outcome {
 fn carry_out(step: Step, code: i32) -> Result<Outcome, Errno> {
     match step {
         Step::Map { address, length, offset, reserved } => {
-            let place =
-                if reserved { system::MAP_FIXED } else { system::MAP_FIXED_NOREPLACE };
+            let place = if reserved { system::MAP_FIXED } else { system::MAP_FIXED_NOREPLACE };
             let flags = system::MAP_SHARED | place;
             // SAFETY: a fixed mapping goes over our own reserved ranges, where nothing is yet;
             // any other fails where something is.

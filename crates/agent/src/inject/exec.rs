@@ -104,7 +104,8 @@ unsafe fn completed(envp: *const *const u8) -> Option<u64> {
         count += 1;
     }
     // SAFETY: the first `count` entries were just seen.
-    let entries = if count == 0 { &[] } else { unsafe { core::slice::from_raw_parts(envp, count) } };
+    let entries =
+        if count == 0 { &[] } else { unsafe { core::slice::from_raw_parts(envp, count) } };
     let mut preload: &[u8] = &[];
     let mut strings = 4 * MAX_PATH;
     for &entry in entries {

@@ -18,8 +18,15 @@ pub(crate) static SLOTS: SlotTable = SlotTable([const { AtomicU64::new(0) }; SLO
 macro_rules! stub {
     ($name:literal, $body:literal) => {
         concat!(
-            ".p2align 4; .hidden ", $name, "; .globl ", $name, "; .type ", $name, ",@function\n",
-            $name, ": .cfi_startproc\n",
+            ".p2align 4; .hidden ",
+            $name,
+            "; .globl ",
+            $name,
+            "; .type ",
+            $name,
+            ",@function\n",
+            $name,
+            ": .cfi_startproc\n",
             "lea rsp, [rsp - 128]; .cfi_adjust_cfa_offset 128\n",
             "push rax; .cfi_adjust_cfa_offset 8\n push rcx; .cfi_adjust_cfa_offset 8\n",
             "push rdx; .cfi_adjust_cfa_offset 8\n push rsi; .cfi_adjust_cfa_offset 8\n",
@@ -36,7 +43,8 @@ macro_rules! stub {
             "movups [rsp+144], xmm9; movups [rsp+160], xmm10; movups [rsp+176], xmm11\n",
             "movups [rsp+192], xmm12; movups [rsp+208], xmm13; movups [rsp+224], xmm14\n",
             "movups [rsp+240], xmm15\n",
-            $body, "\n",
+            $body,
+            "\n",
             "movups xmm0, [rsp]; movups xmm1, [rsp+16]; movups xmm2, [rsp+32]\n",
             "movups xmm3, [rsp+48]; movups xmm4, [rsp+64]; movups xmm5, [rsp+80]\n",
             "movups xmm6, [rsp+96]; movups xmm7, [rsp+112]; movups xmm8, [rsp+128]\n",
@@ -52,7 +60,11 @@ macro_rules! stub {
             "pop rdx; .cfi_adjust_cfa_offset -8\n pop rcx; .cfi_adjust_cfa_offset -8\n",
             "pop rax; .cfi_adjust_cfa_offset -8\n",
             "lea rsp, [rsp + 128]; .cfi_adjust_cfa_offset -128\n",
-            "ret\n .cfi_endproc\n .size ", $name, ", .-", $name, "\n",
+            "ret\n .cfi_endproc\n .size ",
+            $name,
+            ", .-",
+            $name,
+            "\n",
         )
     };
 }
@@ -141,7 +153,10 @@ fn without_signals(work: fn()) {
     let address = (&raw mut before).addr() as u64;
     // SAFETY: reads and writes the two words named.
     unsafe {
-        system::call(RT_SIGPROCMASK, [SIG_SETMASK, (&raw const all).addr() as u64, address, 8, 0, 0])
+        system::call(
+            RT_SIGPROCMASK,
+            [SIG_SETMASK, (&raw const all).addr() as u64, address, 8, 0, 0],
+        )
     };
     work();
     // SAFETY: likewise.

@@ -57,9 +57,8 @@ impl Socket {
         room.copy_from_slice(path);
         let length = path.len() as u64 + 3;
         // SAFETY: creates a descriptor, touches no memory.
-        let socket = unsafe {
-            system::retrying(41, [AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0, 0, 0, 0])?
-        };
+        let socket =
+            unsafe { system::retrying(41, [AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0, 0, 0, 0])? };
         let socket = Self(socket);
         // SAFETY: reads `length` bytes of the address, which is longer.
         unsafe {
@@ -96,8 +95,7 @@ impl Socket {
         };
         let address = (&raw mut header).addr() as u64;
         // SAFETY: the header names buffers that live here, with their true lengths.
-        let bytes =
-            unsafe { system::retrying(47, [self.0, address, MSG_CMSG_CLOEXEC, 0, 0, 0])? };
+        let bytes = unsafe { system::retrying(47, [self.0, address, MSG_CMSG_CLOEXEC, 0, 0, 0])? };
         // SAFETY: the kernel wrote it behind the compiler's back.
         let control = unsafe { (&raw const control).read_volatile() };
         // SAFETY: likewise.
@@ -107,8 +105,7 @@ impl Socket {
         }
         if control.level == SOL_SOCKET && control.kind == SCM_RIGHTS && control.length >= 16 {
             let count = ((control.length - 16) / 4) as usize;
-            for (to, from) in received.descriptors.iter_mut().zip(control.descriptors).take(count)
-            {
+            for (to, from) in received.descriptors.iter_mut().zip(control.descriptors).take(count) {
                 *to = from;
             }
         }

@@ -136,8 +136,7 @@ fn claim() -> Option<*mut Block> {
     let ring = SETTINGS.ring_bytes.load(Ordering::Relaxed);
     let offset = segment::ring_offset(count as usize, ring, index as usize);
     let tail = entry_long(index, segment::THREAD_TAIL).load(Ordering::Acquire);
-    let block =
-        (SETTINGS.blocks.load(Ordering::Relaxed) + index * BLOCK_BYTES) as *mut Block;
+    let block = (SETTINGS.blocks.load(Ordering::Relaxed) + index * BLOCK_BYTES) as *mut Block;
     let value = Block {
         cursor: tail,
         limit: tail + ring / 4,
