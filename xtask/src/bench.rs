@@ -13,6 +13,7 @@ mod synthetic;
 use anyhow::{Result, bail};
 use row::Row;
 use std::ffi::OsString;
+use std::io::Write;
 
 type Bench = fn(&mut dyn FnMut(Row)) -> Result<()>;
 
@@ -44,7 +45,14 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Result<Vec<Strin
         bail!("there is no benchmark '{name}'; cargo xtask bench lists them");
     };
     let mut rows = Vec::new();
-    bench(&mut |row| if json { println!("{}", row.json()) } else { rows.push(row) })?;
-    print!("{}", row::table(&rows));
+    let mut output = std::io::stdout();
+    let mut closed = Ok(());
+    bench(&mut |row| match (json, &closed) {
+        (false, _) => rows.push(row),
+        (true, Ok(())) => closed = writeln!(output, "{}", row.json()),
+        (true, Err(_)) => {}
+    })?;
+    closed?;
+    write!(output, "{}", row::table(&rows))?;
     Ok(Vec::new())
 }
