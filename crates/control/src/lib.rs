@@ -1,11 +1,13 @@
 //! Controls a live recording: launches a program, plans and patches it, drains its rings.
 //!
 //! The middle of the data path. `session` is where the agent finds us, `launch` starts the
-//! program, `statics` brings the agent into one that has no loader, `image` looks at what runs, `plan` decides and lays out generated code, `segment` is
-//! the shared memory, `drain` empties rings into the trace, and `recording` runs the whole.
+//! program, `statics` brings the agent into one that has no loader, `image` looks at what runs,
+//! `plan` decides and lays out generated code, `segment` is the shared memory, `drain` empties
+//! rings into the trace, and `recording` runs the whole.
 //!
 //! `unsafe` is in `segment` and `system`, for memory shared with a tracee that may be hostile, and
-//! for system calls without a safe wrapper. Nothing in that memory is believed: it yields numbers, never addresses or lengths.
+//! for system calls without a safe wrapper. Nothing in that memory is believed: it yields numbers,
+//! never addresses or lengths.
 
 mod drain;
 mod error;

@@ -80,8 +80,8 @@ proptest! {
         prop_assert_eq!(place(PT_GNU_EH_FRAME), Some(additions.index.start));
         let had_own = headers.iter().any(|header| header.kind == PT_PHDR);
         prop_assert_eq!(place(PT_PHDR), had_own.then_some(additions.table));
-        let loads = table.iter().filter(|header| header.kind == PT_LOAD);
-        prop_assert!(loads.last().is_some_and(|last| is_region(&last)));
+        let mut loads = table.iter().filter(|header| header.kind == PT_LOAD);
+        prop_assert!(loads.next_back().is_some_and(|last| is_region(&last)));
     }
 
     /// The program's own variables stay where its linker counted them from the thread pointer.
