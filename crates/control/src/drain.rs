@@ -196,6 +196,8 @@ impl Drained {
                 if self.skip_hole(index, position, &mut reading, ended) {
                     position += RECORD_BYTES;
                     reading.pairer.lost();
+                    output.totals.lost += 1;
+                    output.writer.lost(reading.thread, reading.last, reading.last, 1);
                     continue;
                 }
                 break;

@@ -135,6 +135,7 @@ fn record_into(
                 .run(launched.pid);
         let recorded = entered.and(recorded);
         stop.store(true, Ordering::Relaxed);
+        session.stop();
         recorded
     });
     if let Some(refusal) = shared.notes().refusal.take() {

@@ -86,9 +86,14 @@ impl Segment {
     /// Tells the agent that nobody reads any more.
     pub(crate) fn close(&self) {
         self.word(segment::HEADER_CLOSED).store(1, Ordering::SeqCst);
-        for index in 0..self.rings {
+        for index in (0..self.rings).filter(|&index| self.is_waiting(index)) {
             self.wake(index);
         }
+    }
+
+    fn is_waiting(&self, index: usize) -> bool {
+        let at = segment::thread_offset(index) + segment::THREAD_WAITING;
+        self.word(at).load(Ordering::SeqCst) != 0
     }
 
     /// Threads that found no ring.
@@ -167,7 +172,7 @@ impl Segment {
         let at = segment::thread_offset(index);
         self.long(at + segment::THREAD_TAIL).store(position, Ordering::SeqCst);
         self.word(at + segment::THREAD_FUTEX).store(position as u32, Ordering::SeqCst);
-        if self.word(at + segment::THREAD_WAITING).load(Ordering::SeqCst) != 0 {
+        if self.is_waiting(index) {
             self.wake(index);
         }
     }

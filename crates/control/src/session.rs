@@ -4,8 +4,8 @@ use crate::error::ControlError;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
-    getsockopt, listen, recv, sendmsg, socket, sockopt::PeerCredentials,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr,
+    accept4, bind, getsockopt, listen, recv, sendmsg, shutdown, socket, sockopt::PeerCredentials,
 };
 use sledge_wire::message::{MESSAGE_WORDS, Words};
 use std::fs::{self, OpenOptions};
@@ -47,6 +47,11 @@ impl Session {
 
     pub(crate) fn socket_path(&self) -> PathBuf {
         self.directory.path().join("socket")
+    }
+
+    /// No more agents are waited for: whoever is in [`Session::accept`] returns.
+    pub(crate) fn stop(&self) {
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
     }
 
     /// Waits for an agent; `None` when none came in time.

@@ -8,14 +8,16 @@ use crate::planner::{Layout, Planner};
 use crate::recording::{Options, Progress, Recorded, Untraceable, parent_of};
 use crate::segment::{Segment, memory_file, read_words, write_all};
 use crate::session::{Connection, Session};
+use sledge_discover::{DiscoverError, Object};
 use sledge_engine::trampoline::AgentLayout;
-use sledge_trace::event::{Object, Outcome};
+use sledge_trace::event::{self, Outcome};
 use sledge_wire::message::{
     Applied, Hello, Origin, Reply, STEP_REFUSED, STEP_RESULT, STEP_WORDS, Step,
 };
 use sledge_wire::segment::MAX_RINGS;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -160,17 +162,15 @@ fn welcome_image(
 
 fn choose(image: &Image, shared: &Shared<'_>) -> Choice {
     let options = shared.options;
+    let mut paths = image.object_paths();
+    paths.retain(|path| !path.ends_with("libsledge-agent.so"));
+    if options.scope == Scope::Executable && !options.follow {
+        paths.truncate(1);
+    }
     let mut objects: Vec<Loaded> = Vec::new();
-    for (index, path) in image.object_paths().into_iter().enumerate() {
-        if index > 0 && options.scope == Scope::Executable && !options.follow {
-            break;
-        }
-        if path.ends_with("libsledge-agent.so") {
-            continue;
-        }
-        (shared.progress)(Progress::Reading(path.clone()));
-        match shared.library.open(&path) {
-            Ok(object) => objects.extend(image.locate(&path, object)),
+    for (path, object) in paths.iter().zip(open_all(&paths, shared)) {
+        match object {
+            Ok(object) => objects.extend(image.locate(path, object)),
             Err(error) => shared.notes().warnings.push(error.to_string()),
         }
     }
@@ -178,6 +178,28 @@ fn choose(image: &Image, shared: &Shared<'_>) -> Choice {
         return Choice::default();
     }
     Choice::make(image, objects, options.scope, &options.patch, options.follow)
+}
+
+/// Reads objects, two at a time: the program waits for it.
+fn open_all(paths: &[PathBuf], shared: &Shared<'_>) -> Vec<Result<Arc<Object>, DiscoverError>> {
+    let open = |path: &PathBuf| {
+        (shared.progress)(Progress::Reading(path.clone()));
+        shared.library.open(path)
+    };
+    let (even, odd): (Vec<_>, Vec<_>) =
+        paths.iter().enumerate().partition(|(index, _)| index % 2 == 0);
+    let read = |part: Vec<(usize, &PathBuf)>| {
+        part.into_iter().map(|(index, path)| (index, open(path))).collect::<Vec<_>>()
+    };
+    let mut opened = std::thread::scope(|scope| {
+        let other = scope.spawn(|| read(odd));
+        let mut opened = read(even);
+        // A panic there is a defect that has been told already.
+        opened.extend(other.join().unwrap_or_default());
+        opened
+    });
+    opened.sort_by_key(|(index, _)| *index);
+    opened.into_iter().map(|(_, object)| object).collect()
 }
 
 /// The launched program has nothing of what was asked for: better said before it runs.
@@ -225,7 +247,7 @@ fn agent_layout(hello: &Hello) -> AgentLayout {
 }
 
 fn site_table(choice: &Choice, layout: &Layout) -> SiteTable {
-    let objects = choice.objects.iter().map(|loaded| Object {
+    let objects = choice.objects.iter().map(|loaded| event::Object {
         path: loaded.path.to_string_lossy().into_owned(),
         build_id: loaded.object.build_id.clone(),
     });

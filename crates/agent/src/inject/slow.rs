@@ -141,6 +141,9 @@ extern "C" fn arrange_thread() {
 }
 
 extern "C" fn full_ring() {
+    if thread::drop_one() {
+        return;
+    }
     without_signals(thread::full);
 }
 

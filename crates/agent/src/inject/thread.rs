@@ -23,8 +23,6 @@ global_asm!(
 pub(crate) const BLOCK_BYTES: u64 = 64;
 /// Room kept for handlers of signals that arrive between the check of a limit and its use.
 const MARGIN: u64 = 256 * RECORD_BYTES;
-/// Dropped records after which a thread looks for room again.
-const DROP_STRETCH: u64 = 4096 * RECORD_BYTES;
 /// How long a thread waits for a controller that does not move: 200 times 10 ms.
 const WAIT_NANOSECONDS: u64 = 10_000_000;
 const WAIT_ROUNDS: u32 = 200;
@@ -170,6 +168,23 @@ fn introduce(index: u64) {
     entry_long(index, segment::THREAD_LOST).store(0, Ordering::Relaxed);
 }
 
+/// Drops one record and counts it, if this thread drops and must go on dropping: every dropped
+/// record comes here. Signals need not be blocked: a handler that comes in between drops its own.
+pub(crate) fn drop_one() -> bool {
+    // SAFETY: as in `full`; each access stands for itself.
+    let block = unsafe { &mut *current() };
+    if matches!(block.owner, 0 | NOBODY) || block.resume == 0 || process::closed() {
+        return false;
+    }
+    let (index, ring) = (block.owner - 1, SETTINGS.ring_bytes.load(Ordering::Relaxed));
+    if room(index, block.resume) >= ring / 2 {
+        return false;
+    }
+    entry_long(index, segment::THREAD_LOST).fetch_add(1, Ordering::Relaxed);
+    block.limit = block.cursor + RECORD_BYTES;
+    true
+}
+
 /// The cursor reached the limit: find room, wait for it, or drop.
 pub(crate) fn full() {
     let block = current();
@@ -180,7 +195,7 @@ pub(crate) fn full() {
         0 => arrange(),
         NOBODY => block.limit = u64::MAX,
         _ if process::closed() => set_current(nobody()),
-        owner if block.resume != 0 => keep_dropping(block, owner - 1),
+        owner if block.resume != 0 => stop_dropping(block, owner - 1),
         owner => make_room(block, owner - 1),
     }
 }
@@ -208,7 +223,9 @@ fn make_room(block: &mut Block, index: u64) {
         block.lost_since = system::time_stamp();
         block.base = SETTINGS.scratch.load(Ordering::Relaxed);
         block.mask = 0;
-        block.limit = block.cursor + DROP_STRETCH;
+        block.limit = block.cursor + RECORD_BYTES;
+        entry_long(index, segment::THREAD_LOST_SINCE).store(block.lost_since, Ordering::Relaxed);
+        entry_long(index, segment::THREAD_LOST).store(1, Ordering::Release);
     }
 }
 
@@ -232,22 +249,12 @@ fn wait_for_room(cursor: u64, index: u64) -> u64 {
     free
 }
 
-fn keep_dropping(block: &mut Block, index: u64) {
+/// There is room again: tells in the ring what was dropped, and goes on.
+fn stop_dropping(block: &mut Block, index: u64) {
     let ring = SETTINGS.ring_bytes.load(Ordering::Relaxed);
-    let lost = (block.cursor - block.resume) / RECORD_BYTES;
-    if room(index, block.resume) < ring / 2 {
-        entry_long(index, segment::THREAD_LOST_SINCE).store(block.lost_since, Ordering::Relaxed);
-        entry_long(index, segment::THREAD_LOST).store(lost, Ordering::Release);
-        block.limit = block.cursor + DROP_STRETCH;
-        process::ring_doorbell();
-        return;
-    }
-    let offset = segment::ring_offset(
-        SETTINGS.ring_count.load(Ordering::Relaxed) as usize,
-        ring,
-        index as usize,
-    );
-    entry_long(index, segment::THREAD_LOST).store(0, Ordering::Relaxed);
+    let count = SETTINGS.ring_count.load(Ordering::Relaxed) as usize;
+    let offset = segment::ring_offset(count, ring, index as usize);
+    let lost = entry_long(index, segment::THREAD_LOST).swap(0, Ordering::Relaxed);
     block.base = SETTINGS.segment.load(Ordering::Relaxed) + offset;
     block.mask = ring - 1;
     block.cursor = block.resume;
