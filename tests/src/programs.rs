@@ -146,6 +146,7 @@ pub const PROGRAMS: &[Program] = &[
     Program::new("static-pie-throw", "throw.cpp", &["-O2", "-static-pie"]),
     Program::new("static_unwind", "static_unwind.cpp", &["-O2", ONE_CALL_EACH, "-static"]),
     Program::new("static_unwind-O0", "static_unwind.cpp", &["-O0", "-static"]),
+    Program::new("static_unwind-stripped", "static_unwind.cpp", &["-O2", "-static-pie", "-s"]),
     Program::new("static_unwind-pie", "static_unwind.cpp", &["-O2", ONE_CALL_EACH, "-static-pie"]),
     Program::new("static-musl", "static.c", &["-O2", "-static"]).compiler("musl-gcc"),
     Program::new("stripped", "stripped.c", &["-O2", "-s"]),

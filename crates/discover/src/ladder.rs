@@ -7,7 +7,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use crate::candidates::{Candidate, Code};
 use crate::filler;
 use crate::sections::{Region, region_at};
-use crate::site::{HOP_BYTES, MAX_DISPLACED, PATCH_BYTES, Refusal, Rung, Site};
+use crate::site::{EntryOnly, HOP_BYTES, MAX_DISPLACED, PATCH_BYTES, Refusal, Returns, Rung, Site};
 use crate::sleds::Sleds;
 use crate::sweep::Sweep;
 
@@ -54,6 +54,25 @@ pub(crate) struct Ladder<'c, 'a> {
     patches: BTreeMap<u64, u64>,
 }
 
+/// Who passes its call on to a function that returns twice does so, too: `_setjmp` is such a jump.
+fn pass_back(code: &Code<'_>, sweep: &Sweep, verdicts: &mut [Result<Site, Refusal>]) {
+    const LONGEST_CHAIN: usize = 4;
+    for _ in 0..LONGEST_CHAIN {
+        for (index, habits) in sweep.habits.iter().enumerate() {
+            let Some(target) = habits.passes_to() else { continue };
+            let Ok(to) = code.candidates.binary_search_by_key(&target, |to| to.start) else {
+                continue;
+            };
+            let twice = Returns::EntryOnly(EntryOnly::ReturnsTwice);
+            if verdicts[to].as_ref().is_ok_and(|site| site.returns == twice)
+                && let Ok(site) = &mut verdicts[index]
+            {
+                site.returns = twice;
+            }
+        }
+    }
+}
+
 impl<'c, 'a> Ladder<'c, 'a> {
     /// The verdict on each candidate.
     pub(crate) fn decide(
@@ -72,6 +91,7 @@ impl<'c, 'a> Ladder<'c, 'a> {
                 site.returns = habits.returns(&function.names);
             }
         }
+        pass_back(code, sweep, &mut verdicts);
         verdicts
     }
 

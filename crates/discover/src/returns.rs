@@ -38,9 +38,16 @@ pub(crate) struct Habits {
     /// It returns from another stack cell than the one it was called with: `ret n`, or a
     /// return address that was popped and pushed elsewhere.
     moves: bool,
+    /// Where it ends by a jump with the stack as it was called: a function that does the rest.
+    passes_to: Option<u64>,
 }
 
 impl Habits {
+    /// The function that it passes its call on to, if it does that.
+    pub(crate) const fn passes_to(self) -> Option<u64> {
+        self.passes_to
+    }
+
     /// Whether returns may be hooked, by the function's names and by what it does.
     pub(crate) fn returns(self, names: &[&[u8]]) -> Returns {
         let named = |list: &[&[u8]]| names.iter().any(|name| list.contains(name));
@@ -205,6 +212,9 @@ impl Tracker {
             self.next += 1;
         }
         if filler::ends_flow(instruction) {
+            if near && self.depth == Some(0) {
+                self.habits.passes_to = Some(target);
+            }
             let register = instruction.op0_register();
             self.habits.jumps |= register != Register::None && register == self.popped;
             self.depth = self.remembered(next);

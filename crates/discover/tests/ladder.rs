@@ -187,6 +187,7 @@ fn what_functions_do_with_their_return_address() {
     let object = Fixture::build("returns.S", &["-nostartfiles", "-Wl,-e,main"]).object();
     for (name, expected) in [
         ("saves_context", Returns::EntryOnly(ReturnsTwice)),
+        ("passes_on", Returns::EntryOnly(ReturnsTwice)),
         ("pops_and_jumps", Returns::EntryOnly(ReturnsTwice)),
         ("vfork", Returns::EntryOnly(ReturnsTwice)),
         ("pops_and_pushes", Returns::EntryOnly(ReadsReturnAddress)),

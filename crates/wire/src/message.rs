@@ -232,13 +232,7 @@ impl Reply {
             return None;
         }
         let (ring_count, ring_bytes) = (w[2] as u32, w[3]);
-        Some(Self {
-            accepted: w[1] != 0,
-            ring_count,
-            ring_bytes,
-            steps: w[4],
-            follow: w[5] != 0,
-        })
+        Some(Self { accepted: w[1] != 0, ring_count, ring_bytes, steps: w[4], follow: w[5] != 0 })
     }
 }
 
