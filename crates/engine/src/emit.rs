@@ -9,14 +9,36 @@
 pub enum Reg {
     /// `rax`
     Rax = 0,
+    /// `rcx`
+    Rcx = 1,
     /// `rdx`
     Rdx = 2,
+    /// `rbx`
+    Rbx = 3,
     /// `rsp`
     Rsp = 4,
+    /// `rbp`
+    Rbp = 5,
+    /// `rsi`
+    Rsi = 6,
+    /// `rdi`
+    Rdi = 7,
+    /// `r8`
+    R8 = 8,
+    /// `r9`
+    R9 = 9,
     /// `r10`
     R10 = 10,
     /// `r11`
     R11 = 11,
+    /// `r12`
+    R12 = 12,
+    /// `r13`
+    R13 = 13,
+    /// `r14`
+    R14 = 14,
+    /// `r15`
+    R15 = 15,
 }
 
 /// A memory operand.
@@ -44,6 +66,8 @@ pub enum Condition {
     AboveOrEqual = 3,
     /// Zero.
     Zero = 4,
+    /// Not zero.
+    NotZero = 5,
 }
 
 /// A place in the code to jump to.
@@ -174,6 +198,119 @@ impl Emitter {
         self.memory(false, &[0xff], 6, from, 0);
     }
 
+    /// `push reg`.
+    pub fn push_register(&mut self, reg: Reg) {
+        self.short(0x50, reg);
+    }
+
+    /// `pop reg`.
+    pub fn pop_register(&mut self, reg: Reg) {
+        self.short(0x58, reg);
+    }
+
+    /// `and rsp, -alignment`; a power of two up to 64.
+    pub fn align_stack(&mut self, alignment: i8) {
+        self.raw(&[0x48, 0x83, 0xe4, alignment.wrapping_neg().cast_unsigned()]);
+    }
+
+    /// `xor reg, reg` (32 bits, zero-extended).
+    pub fn clear(&mut self, reg: Reg) {
+        let number = reg as u8;
+        if number >= 8 {
+            self.raw(&[0x45]);
+        }
+        self.raw(&[0x31, 0xc0 | (number & 7) << 3 | (number & 7)]);
+    }
+
+    /// `mov memory, imm32` (32 bits).
+    pub fn store_immediate32(&mut self, to: Mem, value: u32) {
+        self.memory(false, &[0xc7], 0, to, 4);
+        self.raw(&value.to_le_bytes());
+    }
+
+    /// `cmp memory, imm8` (32 bits, the immediate sign-extended).
+    pub fn compare_immediate32(&mut self, memory: Mem, value: i8) {
+        self.memory(false, &[0x83], 7, memory, 1);
+        self.raw(&value.to_le_bytes());
+    }
+
+    /// `inc memory` (32 bits): one instruction, so a signal comes before or after it.
+    pub fn increment32(&mut self, memory: Mem) {
+        self.memory(false, &[0xff], 0, memory, 0);
+    }
+
+    /// `test memory, imm8` (8 bits).
+    pub fn test8(&mut self, memory: Mem, mask: u8) {
+        self.memory(false, &[0xf6], 0, memory, 1);
+        self.raw(&[mask]);
+    }
+
+    /// `call memory`.
+    pub fn call_through(&mut self, memory: Mem) {
+        self.memory(false, &[0xff], 2, memory, 0);
+    }
+
+    /// `call [label]`.
+    pub fn call_through_label(&mut self, label: Label) {
+        self.raw(&[0xff, 0x15]);
+        self.pending(label);
+    }
+
+    /// `movups memory, xmm`.
+    pub fn store_xmm(&mut self, to: Mem, number: u8) {
+        self.memory(false, &[0x0f, 0x11], number, to, 0);
+    }
+
+    /// `movups xmm, memory`.
+    pub fn load_xmm(&mut self, number: u8, from: Mem) {
+        self.memory(false, &[0x0f, 0x10], number, from, 0);
+    }
+
+    /// `vmovups [rsp + 32 * number], ymm`.
+    pub fn store_ymm(&mut self, number: u8) {
+        self.ymm(0x11, number);
+    }
+
+    /// `vmovups ymm, [rsp + 32 * number]`.
+    pub fn load_ymm(&mut self, number: u8) {
+        self.ymm(0x10, number);
+    }
+
+    /// `vmovups [rsp + 64 * number], zmm`.
+    pub fn store_zmm(&mut self, number: u8) {
+        self.zmm(0x11, number);
+    }
+
+    /// `vmovups zmm, [rsp + 64 * number]`.
+    pub fn load_zmm(&mut self, number: u8) {
+        self.zmm(0x10, number);
+    }
+
+    /// `kmovq [rsp + offset], k`.
+    pub fn store_mask(&mut self, offset: i32, number: u8) {
+        self.mask(0x91, offset, number);
+    }
+
+    /// `kmovq k, [rsp + offset]`.
+    pub fn load_mask(&mut self, number: u8, offset: i32) {
+        self.mask(0x90, offset, number);
+    }
+
+    /// `xsave64 memory`.
+    pub fn xsave(&mut self, to: Mem) {
+        self.memory(true, &[0x0f, 0xae], 4, to, 0);
+    }
+
+    /// `xsavec64 memory`.
+    pub fn xsave_compacted(&mut self, to: Mem) {
+        self.memory(true, &[0x0f, 0xc7], 4, to, 0);
+    }
+
+    /// `xrstor64 memory`.
+    pub fn xrstor(&mut self, from: Mem) {
+        self.memory(true, &[0x0f, 0xae], 5, from, 0);
+    }
+
     /// `jmp memory`.
     pub fn jump_through(&mut self, memory: Mem) {
         self.memory(false, &[0xff], 4, memory, 0);
@@ -276,6 +413,31 @@ impl Emitter {
     pub fn branch(&mut self, condition: Condition, label: Label) {
         self.raw(&[0x0f, 0x80 | condition as u8]);
         self.pending(label);
+    }
+
+    fn short(&mut self, opcode: u8, reg: Reg) {
+        let number = reg as u8;
+        if number >= 8 {
+            self.raw(&[0x41]);
+        }
+        self.raw(&[opcode | (number & 7)]);
+    }
+
+    fn ymm(&mut self, opcode: u8, number: u8) {
+        let high = if number < 8 { 0x80 } else { 0 };
+        self.raw(&[0xc5, high | 0x7c, opcode, 0x84 | (number & 7) << 3, 0x24]);
+        self.raw(&(32 * i32::from(number)).to_le_bytes());
+    }
+
+    /// The displacement is a byte that counts whole registers.
+    fn zmm(&mut self, opcode: u8, number: u8) {
+        let high = (!number & 8) << 4 | (!number & 16);
+        self.raw(&[0x62, high | 0x61, 0x7c, 0x48, opcode, 0x44 | (number & 7) << 3, 0x24, number]);
+    }
+
+    fn mask(&mut self, opcode: u8, offset: i32, number: u8) {
+        self.raw(&[0xc4, 0xe1, 0xf8, opcode, 0x84 | (number & 7) << 3, 0x24]);
+        self.raw(&offset.to_le_bytes());
     }
 
     fn pending(&mut self, label: Label) {

@@ -1,0 +1,135 @@
+//! Generate: trampolines that call callbacks, for a process that traces itself.
+//!
+//! A trampoline serves one *set* of callbacks: those that want the site, and no others. It is
+//! straight-line code without a list and without a hash test, so a call costs what its own
+//! callbacks cost, however many others are registered.
+//!
+//! ```text
+//! site: jmp ─→ thunk: push rbp; mov rbp, rsp
+//!                     call trampoline ─→ saves; calls callback after callback; restores; ret
+//!                     pop rbp
+//!                     the displaced instructions; jmp back behind the patch
+//! ```
+//!
+//! | form | one empty callback, ns over a plain call | bytes for a site |
+//! |---|---|---|
+//! | [`inline_thunk`]: the thunk calls the callbacks itself | 1.3–1.8 | 64 + 27 a callback |
+//! | [`entry_thunk`] and [`entry_trampoline`] | 2.1–2.6 | 18, and the trampoline once |
+//! | … of a set with full registers | 2.8–4.6 | 18, and the trampoline once |
+//!
+//! (`lea; ret` in a loop on an AMD EPYC of family 26; `examples/dispatch.rs` measures it again.)
+//! So: inline for one callback, shared from two on. A trampoline that is left by an indirect jump
+//! instead of `ret` is as quick as the inline form on one site, but its jump has as many targets
+//! as there are sites; and with `ret` all calls and returns pair.
+//!
+//! # What survives
+//! All general-purpose registers, always, including those that a called function may change:
+//! compilers know what a local function leaves alone, and rely on it. Status flags survive only
+//! in sets with full registers; no compiler keeps them over a call. Vector registers survive
+//! according to [`Preserve`]. The control bits of MXCSR and of the x87 unit are the callee's to
+//! preserve, by the calling convention, and so the callbacks'; the direction flag is clear on
+//! entry to a function, the x87 stack empty, and a callback leaves them so. The stack is aligned
+//! for callbacks even where the traced function's own is not.
+//!
+//! # Stacks
+//! `rbp` is a frame pointer from the thunk's second instruction on, and the frame is that of a
+//! function that the caller of the traced function called: walkers by frame pointer see the
+//! callback, then that caller. The rule for unwind tables, between `mov rbp, rsp` and `pop rbp`,
+//! is `CFA = rbp + 16`, and `CFA = rsp + 8` around it.
+
+mod body;
+mod promise;
+mod thunk;
+
+pub use body::{Preserve, XsaveArea, entry_trampoline};
+pub use promise::promise;
+pub use thunk::{Displaced, EntryThunk, ThunkError, direct_thunk, entry_thunk, inline_thunk};
+
+/// The address of a callback:
+/// `extern "C" fn(ip: u64, parent: u64, ops: *const c_void, registers: *mut Registers)`.
+///
+/// `ip` is the traced function, `parent` the address it returns to. `registers` is null unless
+/// the callback asked for them. A callback does not unwind and does not `longjmp` out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This function, called directly where it is within reach.
+    Function(u64),
+    /// The function whose address is at this address, aligned to 8 bytes: changed by one store,
+    /// at the same price.
+    Cell(u64),
+}
+
+/// One callback of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Callback {
+    /// What is called.
+    pub target: Target,
+    /// Passed as it is.
+    pub ops: u64,
+    /// Whether the callback gets [`Registers`], and may change them.
+    pub save_regs: bool,
+    /// What the callback may not touch, or must find saved.
+    pub preserve: Preserve,
+    /// Whether the callback is left out while this thread is in a callback already.
+    pub guard: Option<Guard>,
+    /// Calls of other threads are left out.
+    pub threads: Option<ThreadFilter>,
+}
+
+/// Where a thread notes that it is in a callback: 8 bytes at this offset from the thread pointer
+/// (`fs`), aligned to 4, zero in a new thread.
+///
+/// The first four bytes are the note; the other four count the hits at which guarded callbacks
+/// were left out, so that nothing is lost in silence. All guarded callbacks share the note, as
+/// the kernel's do: a callback's own calls reach no guarded callback, and neither do calls from a
+/// signal handler that interrupted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// From the thread pointer.
+    pub offset: i32,
+}
+
+/// Which threads a callback wants: those in which one of these bits is set in the byte at this
+/// offset from the thread pointer (`fs`). Who sets the filter keeps the bits up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadFilter {
+    /// From the thread pointer.
+    pub offset: i32,
+    /// The bits.
+    pub mask: u8,
+}
+
+/// A traced function's registers on its entry, in the order of the kernel's `pt_regs` (without
+/// `orig_rax`, `cs` and `ss`).
+///
+/// What a callback writes, the function starts with; later callbacks of the set see it. `rsp` is
+/// only to be read, and of the flags only the status flags (`OF SF ZF AF PF CF`) are written back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+#[expect(missing_docs, reason = "named after the registers")]
+pub struct Registers {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    /// The traced function. Another address here is where execution goes on instead, with these
+    /// registers and the function's own return address on the stack.
+    pub rip: u64,
+    pub rflags: u64,
+    /// Points to the return address.
+    pub rsp: u64,
+}
+
+#[cfg(test)]
+mod tests;
