@@ -8,6 +8,7 @@
 pub mod dispatch;
 pub mod emit;
 pub mod islands;
+pub mod ops;
 pub mod relocate;
 pub mod thunk;
 pub mod trampoline;
