@@ -2,7 +2,7 @@
 
 use super::PAGE;
 use super::pages::{BLOCK_PAGES, Pages, holds};
-use super::reach::Reach;
+use super::reach::{Reach, Source};
 use std::ops::Range;
 
 /// Bytes of a core: what one page-table page maps.
@@ -69,24 +69,40 @@ impl Core {
         false
     }
 
-    /// An address for a site that binds neither the second nor the third byte.
-    pub(super) fn find(
-        &mut self,
-        reach: Reach,
-        traps: &[u8],
-        size: u64,
-        pages: &Pages,
-    ) -> Option<u64> {
-        let kind = if reach.binds(0) { usize::from(reach.low(traps[0])) } else { HINTS - 1 };
-        let hint = &mut self.hints[if traps.len() > 1 { HINTS + kind } else { kind }];
+    /// An address on its open pages.
+    pub(super) fn find(&mut self, reach: Reach, pages: &Pages) -> Option<u64> {
+        if reach.binds(1) {
+            return reach.find(&self.range(), Source::Open(pages));
+        }
+        let low = if reach.binds(0) { usize::from(reach.low(reach.traps[0])) } else { HINTS - 1 };
+        let hint = &mut self.hints[if reach.traps.len() > 1 { HINTS + low } else { low }];
         while let Some(&index) = self.pages.get(usize::from(*hint)) {
             let page = pages.at(index);
             let whole = page.number * PAGE..(page.number + 1) * PAGE;
-            let found = reach.on_page(page.number, page, whole, traps, size);
+            let found = reach.on_page(page.number, page, &whole);
             if found.is_some() {
                 return found;
             }
             *hint += 1;
+        }
+        None
+    }
+
+    /// An address on a page that is opened for it.
+    pub(super) fn find_fresh(
+        &mut self,
+        reach: Reach,
+        pages: &mut Pages,
+        free: &[Range<u64>],
+    ) -> Option<u64> {
+        if reach.binds(1) {
+            return reach.find(&self.range(), Source::Fresh(pages, free));
+        }
+        while self.grow(pages, free) {
+            let found = self.find(reach, pages);
+            if found.is_some() {
+                return found;
+            }
         }
         None
     }

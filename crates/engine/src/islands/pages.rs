@@ -131,13 +131,16 @@ impl Pages {
         self.pages[index as usize].take(offset, size);
     }
 
-    /// First answer for the open pages that `range` touches, ascending.
+    /// First answer for the open pages that `range` touches, ascending. Of each sixteen aligned
+    /// pages, those are looked at whose bit is set in `places`.
     pub(super) fn search<T>(
         &self,
         range: &Range<u64>,
+        places: u16,
         mut visit: impl FnMut(&Page) -> Option<T>,
     ) -> Option<T> {
         let (first, last) = (range.start / PAGE, (range.end - 1) / PAGE);
+        let places = u64::from(places) * 0x0001_0001_0001_0001;
         for number in first / BLOCK_PAGES..=last / BLOCK_PAGES {
             let Some(block) = self.blocks.get(&number) else { continue };
             let base = number * BLOCK_PAGES;
@@ -146,7 +149,7 @@ impl Pages {
                 let from = (*within.start()).max(word * 64) - word * 64;
                 let to = (*within.end()).min(word * 64 + 63) - word * 64;
                 let mask = (u64::MAX << from) & (u64::MAX >> (63 - to));
-                let mut open = block.open[word as usize] & mask;
+                let mut open = block.open[word as usize] & mask & places;
                 while open != 0 {
                     let index = block.index[(word * 64) as usize + open.trailing_zeros() as usize];
                     if let Some(answer) = visit(self.at(index)) {

@@ -30,9 +30,7 @@ struct Chunk {
 struct Solver<'a> {
     plan: &'a mut Trapped,
     free: &'a [Range<u64>],
-    /// All traps, and the preferred one alone.
-    all: &'static [u8],
-    preferred: &'static [u8],
+    traps: &'static [u8],
 }
 
 impl Trapped {
@@ -44,8 +42,8 @@ impl Trapped {
         pending: &[usize],
         islands: &mut [Option<u64>],
     ) -> Vec<(usize, Miss)> {
-        let all = self.traps();
-        let mut solver = Solver { plan: self, free, all, preferred: &all[..1] };
+        let traps = self.traps();
+        let mut solver = Solver { plan: self, free, traps };
         let user = |&site: &usize| sites[site].address < USER_END;
         let (mut order, outside): (Vec<usize>, Vec<usize>) =
             pending.iter().copied().partition(user);
@@ -60,7 +58,7 @@ impl Trapped {
         for site in order {
             let spec = sites[site];
             let chunk = chunks.partition_point(|chunk| chunk.last < spec.address);
-            islands[site] = solver.place(&mut chunks[chunk], Reach::of(spec));
+            islands[site] = solver.place(&mut chunks[chunk], spec);
             if islands[site].is_none() {
                 misses.push((site, solver.reason(spec)));
             }
@@ -82,7 +80,7 @@ impl Solver<'_> {
     /// Gives a chunk as many open pages as its sites will need, in cores that it reaches.
     fn reserve(&mut self, chunk: &mut Chunk) {
         let mut wanted = (chunk.sites * self.plan.size * 21 / 20).div_ceil(PAGE);
-        let tops = preference(self.all, chunk.first);
+        let tops = preference(self.traps, chunk.first);
         // Where no trapping top byte leads to a core, any serves the sites that need none.
         let others: Vec<u8> = (0..=255).filter(|top| !tops.contains(top)).collect();
         while wanted > 0 {
@@ -135,21 +133,22 @@ impl Solver<'_> {
     }
 
     /// The first place that a series of ever wider searches finds; it is taken.
-    fn place(&mut self, chunk: &mut Chunk, reach: Reach) -> Option<u64> {
-        let (preferred, all) = (self.preferred, self.all);
-        let island = if reach.binds(2) {
+    fn place(&mut self, chunk: &mut Chunk, site: SiteSpec) -> Option<u64> {
+        let int3 = Reach::of(site, &self.traps[..1], self.plan.size);
+        let all = Reach::of(site, self.traps, self.plan.size);
+        let island = if all.binds(2) {
             // Each trap leads to another place: what is in use serves better than a page of its own.
-            self.on_open_pages(chunk, reach, preferred)
-                .or_else(|| self.on_open_pages(chunk, reach, all))
-                .or_else(|| self.anywhere(chunk, reach, preferred))
+            self.on_open_pages(chunk, int3)
+                .or_else(|| self.on_open_pages(chunk, all))
+                .or_else(|| self.anywhere(chunk, int3))
         } else {
-            self.in_cores(chunk, reach, preferred)
-                .or_else(|| self.in_grown_cores(chunk, reach, preferred))
-                .or_else(|| self.in_cores(chunk, reach, all))
+            self.in_cores(chunk, int3)
+                .or_else(|| self.in_grown_cores(chunk, int3))
+                .or_else(|| self.in_cores(chunk, all))
         };
-        let island = island.or_else(|| self.anywhere(chunk, reach, all))?;
+        let island = island.or_else(|| self.anywhere(chunk, all))?;
         self.take(island);
-        let top = reach.top(island);
+        let top = all.top(island);
         if !chunk.tops.contains(&top) {
             chunk.tops.push(top);
         }
@@ -166,59 +165,41 @@ impl Solver<'_> {
     }
 
     /// Open pages of the chunk's cores.
-    fn in_cores(&mut self, chunk: &Chunk, reach: Reach, traps: &[u8]) -> Option<u64> {
-        let Trapped { size, pages, cores, .. } = &mut *self.plan;
-        allowed_cores(chunk, reach, traps).find_map(|core| {
-            let core = &mut cores[core];
-            if reach.binds(1) {
-                return reach.find(&core.range(), traps, *size, Source::Open(pages));
-            }
-            core.find(reach, traps, *size, pages)
-        })
+    fn in_cores(&mut self, chunk: &Chunk, reach: Reach) -> Option<u64> {
+        let Trapped { pages, cores, .. } = &mut *self.plan;
+        allowed_cores(chunk, reach).find_map(|core| cores[core].find(reach, pages))
     }
 
     /// Pages of the chunk's cores that are opened for it.
-    fn in_grown_cores(&mut self, chunk: &Chunk, reach: Reach, traps: &[u8]) -> Option<u64> {
-        let Trapped { size, pages, cores, .. } = &mut *self.plan;
-        allowed_cores(chunk, reach, traps).find_map(|core| {
-            let core = &mut cores[core];
-            if reach.binds(1) {
-                let fresh = Source::Fresh(pages, self.free);
-                return reach.find(&core.range(), traps, *size, fresh);
-            }
-            while core.grow(pages, self.free) {
-                let found = core.find(reach, traps, *size, pages);
-                if found.is_some() {
-                    return found;
-                }
-            }
-            None
-        })
+    fn in_grown_cores(&mut self, chunk: &Chunk, reach: Reach) -> Option<u64> {
+        let Trapped { pages, cores, .. } = &mut *self.plan;
+        let mut allowed = allowed_cores(chunk, reach);
+        allowed.find_map(|core| cores[core].find_fresh(reach, pages, self.free))
     }
 
     /// Open pages wherever the chunk has islands.
-    fn on_open_pages(&self, chunk: &Chunk, reach: Reach, traps: &[u8]) -> Option<u64> {
+    fn on_open_pages(&self, chunk: &Chunk, reach: Reach) -> Option<u64> {
         let open = Source::Open(&self.plan.pages);
-        let mut tops = chunk.tops.iter().filter(|top| !reach.binds(3) || traps.contains(top));
-        tops.find_map(|&top| self.with_top(reach, top, traps, open))
+        let mut tops = chunk.tops.iter().filter(|top| reach.allows(**top));
+        tops.find_map(|&top| self.with_top(reach, top, open))
     }
 
     /// All pages that the site can reach: where the chunk has islands already, then elsewhere.
-    fn anywhere(&self, chunk: &Chunk, reach: Reach, traps: &[u8]) -> Option<u64> {
-        let allowed = |top: &u8| !reach.binds(3) || traps.contains(top);
-        let others = traps.iter().copied().chain((0..=255).filter(|top| !traps.contains(top)));
+    fn anywhere(&self, chunk: &Chunk, reach: Reach) -> Option<u64> {
+        let is_trap = |top: &u8| reach.traps.contains(top);
+        let others = reach.traps.iter().copied().chain((0..=255).filter(|top| !is_trap(top)));
         let others = others.filter(|top| !chunk.tops.contains(top));
-        let mut tops = chunk.tops.iter().copied().chain(others).filter(allowed);
+        let tops = chunk.tops.iter().copied().chain(others);
         let pages: &Pages = &self.plan.pages;
-        tops.find_map(|top| {
-            self.with_top(reach, top, traps, Source::Open(pages))
-                .or_else(|| self.with_top(reach, top, traps, Source::Fresh(pages, self.free)))
+        tops.filter(|&top| reach.allows(top)).find_map(|top| {
+            self.with_top(reach, top, Source::Open(pages))
+                .or_else(|| self.with_top(reach, top, Source::Fresh(pages, self.free)))
         })
     }
 
-    fn with_top(&self, reach: Reach, top: u8, traps: &[u8], pages: Source<'_>) -> Option<u64> {
-        let mut parts = reach.parts(top, traps).filter(|part| self.is_partly_free(part));
-        parts.find_map(|part| reach.find(&part, traps, self.plan.size, pages))
+    fn with_top(&self, reach: Reach, top: u8, pages: Source<'_>) -> Option<u64> {
+        let mut parts = reach.parts(top).filter(|part| self.is_partly_free(part));
+        parts.find_map(|part| reach.find(&part, pages))
     }
 
     fn is_partly_free(&self, part: &Range<u64>) -> bool {
@@ -235,9 +216,8 @@ impl Solver<'_> {
 }
 
 /// The chunk's cores whose top byte will do.
-fn allowed_cores(chunk: &Chunk, reach: Reach, traps: &[u8]) -> impl Iterator<Item = usize> {
-    let allowed = move |top: u8| !reach.binds(3) || traps.contains(&top);
-    chunk.cores.iter().filter(move |core| allowed(core.1)).map(|core| core.0)
+fn allowed_cores(chunk: &Chunk, reach: Reach) -> impl Iterator<Item = usize> {
+    chunk.cores.iter().filter(move |core| reach.allows(core.1)).map(|core| core.0)
 }
 
 /// Cuts ascending addresses into chunks.
