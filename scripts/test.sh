@@ -10,6 +10,7 @@ needs=(
 	"g++ --version|g++"
 	"gdb --version|gdb"
 	"git --version|git"
+	"musl-gcc --version|musl-tools"
 	"node --version|nodejs"
 	"openssl version|openssl"
 	"perl --version|perl"

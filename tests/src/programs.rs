@@ -149,6 +149,7 @@ pub const PROGRAMS: &[Program] = &[
     Program::new("static_unwind-stripped", "static_unwind.cpp", &["-O2", "-static-pie", "-s"]),
     Program::new("static_unwind-pie", "static_unwind.cpp", &["-O2", ONE_CALL_EACH, "-static-pie"]),
     Program::new("static-musl", "static.c", &["-O2", "-static"]).compiler("musl-gcc"),
+    Program::new("dynamic-musl", "environ.c", &["-O2"]).compiler("musl-gcc"),
     Program::new("stripped", "stripped.c", &["-O2", "-s"]),
     Program::new("stripped-O0-no-pie", "stripped.c", &["-O0", "-no-pie", "-s"]),
     Program::new("backtrace", "backtrace.c", &["-O2", ONE_CALL_EACH, "-rdynamic"]),

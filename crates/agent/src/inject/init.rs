@@ -15,11 +15,33 @@ static START: unsafe extern "C" fn(u64, *mut *mut u8, *mut *mut u8) = start;
 /// nothing, so the arguments are believed only where they fit each other.
 unsafe extern "C" fn start(argc: u64, argv: *mut *mut u8, envp: *mut *mut u8) {
     let expected = (argv.addr() as u64).wrapping_add(argc.wrapping_add(1).wrapping_mul(8));
-    if argv.is_null() || argc > 1 << 24 || envp.addr() as u64 != expected {
+    let passed = !argv.is_null() && argc < 1 << 24 && envp.addr() as u64 == expected;
+    // SAFETY: the kernel says where it put them.
+    let Some(envp) = (if passed { Some(envp) } else { unsafe { initial_environment() } }) else {
         return;
-    }
+    };
     // SAFETY: the kernel's own layout, and the program has not run yet.
     unsafe { enter(envp) }
+}
+
+/// The environment in the stack that the kernel laid out: `argc`, the arguments, a null, and
+/// then the environment begin where `/proc/self/stat` says that the stack does.
+///
+/// # Safety
+/// The image is as new as it is when constructors run.
+unsafe fn initial_environment() -> Option<*mut *mut u8> {
+    const START_OF_STACK: usize = 25;
+    let mut text = [0u8; 1024];
+    let length = system::read_file(b"/proc/self/stat\0", &mut text)?;
+    let text = text.get(..length)?;
+    // The name may hold anything but ends with the last parenthesis.
+    let fields = text.get(text.iter().rposition(|&byte| byte == b')')? + 2..)?;
+    let field = fields.split(|&byte| byte == b' ').nth(START_OF_STACK)?;
+    let digit = |value: u64, byte: &u8| value * 10 + u64::from(byte.wrapping_sub(b'0'));
+    let stack = field.iter().fold(0, digit) as *mut u64;
+    // SAFETY: the kernel's word for it: there `argc` lies.
+    let argc = unsafe { stack.as_ref() }?;
+    Some(stack.wrapping_add(*argc as usize + 2).cast())
 }
 
 /// Looks for our variables in an environment, and goes to work if they are there.
