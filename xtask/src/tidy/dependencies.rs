@@ -14,6 +14,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("drain", &["wire", "trace"]),
     ("engine", &["wire", "discover"]),
     ("control", &["wire", "agent", "discover", "engine", "drain", "trace", "filter"]),
+    ("live", &["wire", "discover", "engine"]),
     ("analyse", &["trace", "filter", "discover"]),
     ("cli", &["agent", "discover", "filter", "trace", "drain", "control", "analyse"]),
 ];
