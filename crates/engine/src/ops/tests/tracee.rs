@@ -39,6 +39,8 @@ impl Tracee {
             assert!(self.sets.remove(set).is_some());
             assert!(self.armed.values().all(|used| used != set), "a dead set is in use");
         }
+        let used: BTreeSet<_> = self.armed.values().collect();
+        assert!(changes.new_sets.iter().all(|set| used.contains(set)), "made for nothing");
         for (set, ops) in &self.sets {
             assert_eq!(registry.set(*set), Some(ops), "a set changed, or was lost in silence");
         }
