@@ -1,10 +1,11 @@
 //! Memory that is patched.
 
 use nix::libc;
-use sledge_discover::maps::{self, Mapping};
+use sledge_discover::maps;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 const PAGE: u64 = 4096;
@@ -119,7 +120,7 @@ impl OwnMemory {
         if mapping.shared {
             return None;
         }
-        let protection = protection(mapping);
+        let protection = mapping.protection;
         let open = libc::PROT_READ | libc::PROT_WRITE | protection;
         if !self.file_only && (open == protection || protect(&pages, open).is_ok()) {
             return Some(Window { pages, protection, access: Access::Store });
@@ -135,11 +136,9 @@ impl OwnMemory {
 impl Memory for OwnMemory {
     fn open(&mut self, ranges: &[Range<u64>]) -> Result<(), MemoryError> {
         self.close()?;
-        let text = std::fs::read("/proc/self/maps").map_err(MemoryError::Maps)?;
-        let mappings = maps::parse(&String::from_utf8_lossy(&text));
-        for mapping in &mappings {
-            if let Some(pages) = touched(mapping, ranges) {
-                let window = self.open_one(mapping, pages);
+        for mapping in mappings(ranges).map_err(MemoryError::Maps)? {
+            if let Some(pages) = touched(&mapping, ranges) {
+                let window = self.open_one(&mapping, pages);
                 self.windows.extend(window);
             }
         }
@@ -186,6 +185,8 @@ impl Memory for OwnMemory {
     }
 
     fn close(&mut self) -> Result<(), MemoryError> {
+        // Not kept: in a forked child it would be the parent's memory.
+        self.file = None;
         let mut first_error = Ok(());
         for window in self.windows.drain(..) {
             let open = libc::PROT_READ | libc::PROT_WRITE | window.protection;
@@ -231,13 +232,6 @@ fn touched(mapping: &Mapping, ranges: &[Range<u64>]) -> Option<Range<u64>> {
     Some(start..end)
 }
 
-fn protection(mapping: &Mapping) -> libc::c_int {
-    let flag = |set: bool, flag: libc::c_int| if set { flag } else { 0 };
-    flag(mapping.read, libc::PROT_READ)
-        | flag(mapping.write, libc::PROT_WRITE)
-        | flag(mapping.execute, libc::PROT_EXEC)
-}
-
 fn protect(pages: &Range<u64>, protection: libc::c_int) -> io::Result<()> {
     let place = std::ptr::with_exposed_provenance_mut(pages.start as usize);
     let length = (pages.end - pages.start) as usize;
@@ -248,6 +242,93 @@ fn protect(pages: &Range<u64>, protection: libc::c_int) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// What a window must know of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    protection: libc::c_int,
+    shared: bool,
+}
+
+/// The mappings that sorted ranges touch, ascending.
+fn mappings(ranges: &[Range<u64>]) -> io::Result<Vec<Mapping>> {
+    let file = File::open("/proc/self/maps")?;
+    by_query(&file, ranges).or_else(|_| by_text(&file))
+}
+
+/// Asks for each mapping by its address: the cost does not grow with the number of mappings.
+fn by_query(file: &File, ranges: &[Range<u64>]) -> io::Result<Vec<Mapping>> {
+    let mut found: Vec<Mapping> = Vec::new();
+    for range in ranges {
+        let known = found.last().map_or(0, |mapping| mapping.end);
+        let mut at = range.start.max(known);
+        while at < range.end {
+            let Some(mapping) = query(file, at)?.filter(|next| next.start < range.end) else {
+                break;
+            };
+            at = mapping.end;
+            found.push(mapping);
+        }
+    }
+    Ok(found)
+}
+
+/// The kernel's `struct procmap_query`.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    size: u64,
+    flags: u64,
+    address: u64,
+    start: u64,
+    end: u64,
+    protection: u64,
+    /// Page size, offset, inode, device.
+    other: [u64; 4],
+    /// Name and build id: not wanted.
+    sizes: [u32; 2],
+    buffers: [u64; 2],
+}
+
+const COVERING_OR_NEXT: u64 = 0x10;
+const SHARED: u64 = 8;
+
+/// The mapping at an address, or the next behind it; an error where the kernel (before 6.11)
+/// cannot tell.
+fn query(file: &File, address: u64) -> io::Result<Option<Mapping>> {
+    let size = size_of::<Query>();
+    let request = 3 << 30 | (size as u64) << 16 | u64::from(b'f') << 8 | 17;
+    let mut query =
+        Query { size: size as u64, flags: COVERING_OR_NEXT, address, ..Query::default() };
+    // SAFETY: the kernel fills in the structure, whose size it is told.
+    if unsafe { libc::ioctl(file.as_raw_fd(), request, &raw mut query) } == 0 {
+        let (start, end, shared) = (query.start, query.end, query.protection & SHARED != 0);
+        // Its bits for reading, writing and execution are those of `mprotect`.
+        let protection = (query.protection & 7) as libc::c_int;
+        return Ok(Some(Mapping { start, end, protection, shared }));
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENOENT) { Ok(None) } else { Err(error) }
+}
+
+/// All mappings.
+fn by_text(mut file: &File) -> io::Result<Vec<Mapping>> {
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let mappings = maps::parse(&String::from_utf8_lossy(&text)).into_iter();
+    let flag = |set: bool, flag: libc::c_int| if set { flag } else { 0 };
+    let mappings = mappings.map(|mapping| Mapping {
+        start: mapping.start,
+        end: mapping.end,
+        protection: flag(mapping.read, libc::PROT_READ)
+            | flag(mapping.write, libc::PROT_WRITE)
+            | flag(mapping.execute, libc::PROT_EXEC),
+        shared: mapping.shared,
+    });
+    Ok(mappings.collect())
 }
 
 #[cfg(test)]

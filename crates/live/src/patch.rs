@@ -25,7 +25,8 @@ pub fn is_trap_safe(jump: &[u8], boundaries: u8) -> bool {
 /// Bytes of a patch: at most [`PATCH_BYTES`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bytes {
-    bytes: [u8; PATCH_BYTES],
+    /// Zeros behind its end.
+    bytes: [u8; 8],
     length: u8,
 }
 
@@ -34,7 +35,7 @@ impl Bytes {
     #[must_use]
     pub fn new(from: &[u8]) -> Self {
         let length = from.len().min(PATCH_BYTES);
-        let mut bytes = [0; PATCH_BYTES];
+        let mut bytes = [0; 8];
         bytes[..length].copy_from_slice(&from[..length]);
         Self { bytes, length: length as u8 }
     }
@@ -43,6 +44,16 @@ impl Bytes {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
+    }
+
+    /// All of them at once, the first lowest.
+    pub(crate) fn word(self) -> u64 {
+        u64::from_le_bytes(self.bytes)
+    }
+
+    /// The same number of other bytes.
+    pub(crate) fn with_word(self, word: u64) -> Self {
+        Self { bytes: word.to_le_bytes(), length: self.length }
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {

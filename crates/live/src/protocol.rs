@@ -123,14 +123,14 @@ impl Patch {
             return Ok(());
         }
         self.compare(memory)?;
-        for (at, &byte) in next.as_slice().iter().enumerate() {
-            if byte != self.believed.as_slice()[at] {
-                let written = memory.write(self.address + at as u64, byte);
-                written.map_err(|_| Refusal::Unwritable)?;
-                self.believed.as_mut_slice()[at] = byte;
-                self.settled = false;
-                *wrote = true;
-            }
+        let mut differs = next.word() ^ self.believed.word();
+        while differs != 0 {
+            let at = differs.trailing_zeros() / 8;
+            let byte = (next.word() >> (8 * at)) as u8;
+            memory.write(self.address + u64::from(at), byte).map_err(|_| Refusal::Unwritable)?;
+            self.believed.as_mut_slice()[at as usize] = byte;
+            (self.settled, *wrote) = (false, true);
+            differs &= !(0xff << (8 * at));
         }
         Ok(())
     }
@@ -147,20 +147,33 @@ impl Patch {
 
     /// The bytes after a step.
     fn after(&self, step: Step, goal: Goal) -> Bytes {
-        let goal = self.bytes(goal);
-        let mut next = self.believed;
-        for (at, byte) in next.as_mut_slice().iter_mut().enumerate() {
-            let wanted = goal.as_slice()[at];
-            *byte = match (step, at, self.is_boundary(at)) {
-                (Step::Traps, 0, _) => INT3,
-                (Step::Traps, _, true) if !is_trap(*byte) => INT3,
-                (Step::Operands, 1.., false) | (Step::Boundaries, _, true) => wanted,
-                (Step::Entry, 0, _) => wanted,
-                _ => *byte,
-            };
-        }
-        next
+        let (believed, goal) = (self.believed.word(), self.bytes(goal).word());
+        let inner = spread(self.boundaries);
+        let (bytes, from) = match step {
+            Step::Traps => (ENTRY | inner & !self.trapping(), INT3S),
+            Step::Operands => (!(ENTRY | inner), goal),
+            Step::Boundaries => (inner, goal),
+            Step::Entry => (ENTRY, goal),
+        };
+        self.believed.with_word(believed & !bytes | from & bytes)
     }
+
+    /// The boundaries that trap now.
+    fn trapping(&self) -> u64 {
+        let bytes = self.believed.as_slice().iter().enumerate();
+        let trapping = bytes.filter(|&(at, &byte)| self.is_boundary(at) && is_trap(byte));
+        trapping.fold(0, |mask, (at, _)| mask | 0xff << (8 * at))
+    }
+}
+
+/// The first byte of a word.
+const ENTRY: u64 = 0xff;
+/// A word of them.
+const INT3S: u64 = u64::from_le_bytes([INT3; 8]);
+
+/// A byte of ones for each bit.
+fn spread(bits: u8) -> u64 {
+    (0..8).filter(|at| bits >> at & 1 != 0).fold(0, |mask, at| mask | 0xff << (8 * at))
 }
 
 #[cfg(test)]

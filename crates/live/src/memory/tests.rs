@@ -1,7 +1,7 @@
 use super::*;
 
 fn mapping(start: u64, end: u64) -> Mapping {
-    maps::parse(&format!("{start:x}-{end:x} r-xp 00000000 00:00 0\n")).remove(0)
+    Mapping { start, end, protection: libc::PROT_READ | libc::PROT_EXEC, shared: false }
 }
 
 #[test]
@@ -49,4 +49,19 @@ fn what_is_not_mapped_is_refused() {
     memory.open(std::slice::from_ref(&(0x1000..0x1005))).unwrap();
     assert!(matches!(memory.read(0x1000, &mut [0; 5]), Err(MemoryError::Closed { .. })));
     assert!(matches!(memory.write(0x1000, 0), Err(MemoryError::Closed { .. })));
+}
+
+#[test]
+fn both_ways_to_look_at_mappings_agree() {
+    let file = File::open("/proc/self/maps").unwrap();
+    let place = |address: *const u8| address.addr() as u64;
+    let code = place(both_ways_to_look_at_mappings_agree as *const u8);
+    let (constant, local) = (place(b"constant".as_ptr()), place(&raw const code as *const u8));
+    let mut ranges = [code..code + 5, constant..constant + 5, local..local + 5, 0x1000..0x1005];
+    ranges.sort_by_key(|range| range.start);
+    let Ok(asked) = by_query(&file, &ranges) else { return };
+    let all = by_text(&file).unwrap();
+    let touched = all.into_iter().filter(|mapping| touched(mapping, &ranges).is_some());
+    assert_eq!(asked, touched.collect::<Vec<_>>());
+    assert!(asked.len() >= 2);
 }

@@ -34,7 +34,7 @@ fn toggle(patcher: &mut Patcher<OwnProcess>, ids: &[SiteId], until: Instant) -> 
         let length =
             if number.is_multiple_of(2) { 1 } else { 1 + (number >> 32) as usize % ids.len() };
         let chosen = &ids[first..(first + length).min(ids.len())];
-        let times = if length == 1 { 50 } else { 1 };
+        let times = if length == 1 { 50 } else { 20 };
         for _ in 0..times {
             assert_eq!(patcher.arm(chosen).unwrap(), []);
             if number.is_multiple_of(7) {

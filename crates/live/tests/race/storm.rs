@@ -60,6 +60,12 @@ extern "C" fn on_tick(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_voi
     unsafe { libc::usleep(if long { 30_000 } else { 1500 }) };
 }
 
+/// The fewer processors, the less the one that patches would get done among those that call.
+fn yield_to_the_writer() {
+    // SAFETY: concerns this thread only.
+    assert_eq!(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 5) }, 0);
+}
+
 /// A timer for the calling thread, each with a period of its own.
 fn start_timer(number: u64) {
     // SAFETY: all structures are valid and live through the calls.
@@ -82,6 +88,7 @@ pub(crate) fn under_calls(functions: &[Function], tally: &Tally, toggle: impl Fn
     std::thread::scope(|scope| {
         for number in 0..4 {
             scope.spawn(move || {
+                yield_to_the_writer();
                 start_timer(number);
                 let mut random = Random(number * 7919 + 1);
                 while !tally.stop.load(Relaxed) {
