@@ -146,3 +146,21 @@ impl Image {
         Some(end..end + ROOM)
     }
 }
+
+/// State and parent of a process.
+fn stat_fields(pid: i32) -> Option<(char, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut words = rest.split_whitespace();
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
+}
+
+/// The parent of a process.
+pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+    stat_fields(pid).map(|(_, parent)| parent)
+}
+
+/// Whether a process still runs.
+pub(crate) fn is_running(pid: i32) -> bool {
+    stat_fields(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}

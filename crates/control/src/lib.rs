@@ -13,6 +13,7 @@ mod drain;
 mod error;
 mod image;
 mod launch;
+mod options;
 mod plan;
 mod planner;
 mod recording;
@@ -24,6 +25,7 @@ mod system;
 mod welcome;
 
 pub use error::ControlError;
+pub use options::{Options, Progress, Recorded, Untraceable};
 pub use plan::Scope;
-pub use recording::{Options, Progress, Recorded, Untraceable, record};
+pub use recording::record;
 pub use sledge_wire::segment::Full;

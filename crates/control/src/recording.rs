@@ -2,19 +2,17 @@
 
 use crate::drain::{Drained, Output, Totals};
 use crate::error::ControlError;
-use crate::image::Library;
+use crate::image::{Library, is_running};
 use crate::launch;
-use crate::plan::Scope;
+use crate::options::{Options, Progress, Recorded};
 use crate::session::Session;
 use crate::signals;
 use crate::system::{self, Ended};
 use crate::welcome::{Arrival, Shared, serve};
-use sledge_filter::{CallFilter, FilterSpec, Pattern};
+use sledge_filter::CallFilter;
 use sledge_trace::Writer;
 use sledge_trace::event::{Outcome, Process, ProcessId, Ticks};
-use sledge_wire::segment::Full;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -27,68 +25,6 @@ const ROUND: Duration = Duration::from_millis(50);
 
 /// How often the trace is brought up to date for whoever reads it meanwhile.
 const FLUSH: Duration = Duration::from_secs(1);
-
-/// What to record, and how.
-#[derive(Debug)]
-pub struct Options<'a> {
-    /// The program and its arguments.
-    pub words: &'a [OsString],
-    /// Where the trace goes.
-    pub output: &'a Path,
-    /// The agent: the shared object that is preloaded.
-    pub agent: &'static [u8],
-    /// Which functions of libraries are traced.
-    pub scope: Scope,
-    /// Patch only functions that match one of these; all where empty.
-    pub patch: Vec<Pattern>,
-    /// What of the calls is kept.
-    pub filter: FilterSpec,
-    /// Whether forked children and executed programs are traced.
-    pub follow: bool,
-    /// Bytes of a thread's ring, rounded up to a power of two.
-    pub ring_bytes: u64,
-    /// What threads do when their ring is full.
-    pub full: Full,
-}
-
-/// What a recording is busy with, for a progress line.
-#[derive(Clone, Debug)]
-pub enum Progress {
-    /// Reading the symbols and code of an object.
-    Reading(PathBuf),
-    /// Emptying rings after the program ended.
-    Draining(u64),
-}
-
-/// Functions of an object that could not be traced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Untraceable {
-    /// The object's file name.
-    pub module: String,
-    /// How many functions were wanted there.
-    pub wanted: usize,
-    /// How many of them are not traced.
-    pub refused: usize,
-}
-
-/// How a recording went.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    /// How the program ended.
-    pub outcome: Outcome,
-    /// Calls recorded, before filters.
-    pub calls: u64,
-    /// Threads seen.
-    pub threads: u32,
-    /// Events lost.
-    pub lost: u64,
-    /// Sites patched in all images.
-    pub patched: u64,
-    /// Objects with functions that are not traced.
-    pub untraceable: Vec<Untraceable>,
-    /// What went wrong without ending the recording.
-    pub warnings: Vec<String>,
-}
 
 /// Runs a program and records it.
 ///
@@ -159,21 +95,6 @@ fn open_output(options: &Options<'_>) -> Result<Output, ControlError> {
     }
     let filter = CallFilter::new(options.filter.clone());
     Ok(Output::new(writer, filter, threshold))
-}
-
-fn stat_fields(pid: i32) -> Option<(char, i32)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut words = rest.split_whitespace();
-    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
-}
-
-pub(crate) fn parent_of(pid: i32) -> Option<i32> {
-    stat_fields(pid).map(|(_, parent)| parent)
-}
-
-fn is_running(pid: i32) -> bool {
-    stat_fields(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
 /// Drains processes into the trace until the program has ended.

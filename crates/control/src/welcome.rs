@@ -2,10 +2,10 @@
 
 use crate::drain::{SiteName, SiteTable, Totals};
 use crate::error::ControlError;
-use crate::image::{Image, Library, Loaded};
+use crate::image::{Image, Library, Loaded, parent_of};
+use crate::options::{Options, Progress, Recorded, Untraceable};
 use crate::plan::{Choice, Scope, module_name};
 use crate::planner::{Layout, Planner};
-use crate::recording::{Options, Progress, Recorded, Untraceable, parent_of};
 use crate::segment::{Segment, memory_file, read_words, write_all};
 use crate::session::{Connection, Session};
 use sledge_discover::{DiscoverError, Object};
@@ -51,6 +51,20 @@ pub(crate) struct Arrival {
     pub(crate) arguments: Vec<String>,
     pub(crate) segment: Segment,
     pub(crate) table: Arc<SiteTable>,
+}
+
+impl Arrival {
+    fn of(image: &Image, hello: &Hello, segment: Segment, table: Arc<SiteTable>) -> Self {
+        Self {
+            pid: image.pid,
+            parent: parent_of(image.pid),
+            visible: hello.pid.cast_signed() == image.pid,
+            executable: image.executable.to_string_lossy().into_owned(),
+            arguments: image.arguments(),
+            segment,
+            table,
+        }
+    }
 }
 
 impl Shared<'_> {
@@ -141,16 +155,7 @@ fn welcome_image(
     note(shared, &choice, &layout, &results, &applied);
     let table = Arc::new(site_table(&choice, &layout));
     shared.notes().images.insert(pid, Arc::clone(&table));
-    let arrival = Arrival {
-        pid,
-        parent: Some(hello.parent.cast_signed()),
-        visible: hello.pid.cast_signed() == pid,
-        executable: image.executable.to_string_lossy().into_owned(),
-        arguments: image.arguments(),
-        segment,
-        table,
-    };
-    let _ = sender.send(arrival);
+    let _ = sender.send(Arrival::of(&image, hello, segment, table));
     let go = ControlError::system("letting the program run");
     connection.send(&[0; 16], &[]).map_err(go)?;
     if applied.error != 0 {
@@ -315,15 +320,6 @@ fn welcome_fork(
     let image = Image::of(pid)?;
     let send = ControlError::system("answering the agent");
     connection.send(&shared.reply(0).to_words(), &[segment.file()]).map_err(send)?;
-    let arrival = Arrival {
-        pid,
-        parent: Some(parent),
-        visible: hello.pid.cast_signed() == pid,
-        executable: image.executable.to_string_lossy().into_owned(),
-        arguments: image.arguments(),
-        segment,
-        table,
-    };
-    let _ = sender.send(arrival);
+    let _ = sender.send(Arrival::of(&image, hello, segment, table));
     Ok(())
 }

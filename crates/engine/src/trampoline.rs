@@ -9,6 +9,7 @@
 //! the range relies on that, and `push` would buy nothing.
 
 use crate::emit::{Condition, Emitter, Label, Mem, Reg};
+use sledge_wire::block::{BLOCK_BASE, BLOCK_CURSOR, BLOCK_LIMIT, BLOCK_MASK};
 use sledge_wire::cell;
 use sledge_wire::record::{CELL_OFFSET, Kind, RECORD_BYTES, TAG_OFFSET};
 use std::ops::Range;
@@ -195,20 +196,21 @@ fn emit_slot_distance(code: &mut Emitter, agent: &AgentLayout, frame: &Frame) {
 /// behind this one; the time is written last, and commits it.
 fn emit_record(code: &mut Emitter, agent: &AgentLayout, frame: &Frame, kind: Kind) {
     let (again, arrange, full, done) = (code.label(), code.label(), code.label(), code.label());
+    let block = |field: usize| Mem::Base(Reg::R11, field as i32);
     code.place(again);
     code.load(Reg::R11, Mem::Thread(agent.tls_offset));
     code.test(Reg::R11);
     code.branch(Condition::Zero, arrange);
-    code.load(Reg::Rdx, Mem::Base(Reg::R11, 0));
-    code.compare(Reg::Rdx, Mem::Base(Reg::R11, 8));
+    code.load(Reg::Rdx, block(BLOCK_CURSOR));
+    code.compare(Reg::Rdx, block(BLOCK_LIMIT));
     code.branch(Condition::AboveOrEqual, full);
     code.read_time();
     code.shift_left(Reg::Rdx, 32);
     code.or(Reg::Rax, Reg::Rdx);
     code.set32(Reg::Rdx, RECORD_BYTES as u32);
-    code.exchange_add(Mem::Base(Reg::R11, 0), Reg::Rdx);
-    code.and32(Reg::Rdx, Mem::Base(Reg::R11, 16));
-    code.add(Reg::Rdx, Mem::Base(Reg::R11, 24));
+    code.exchange_add(block(BLOCK_CURSOR), Reg::Rdx);
+    code.and32(Reg::Rdx, block(BLOCK_MASK));
+    code.add(Reg::Rdx, block(BLOCK_BASE));
     code.load(Reg::R11, Mem::Base(Reg::Rsp, 0));
     code.load32(Reg::R11, Mem::Base(Reg::R11, frame.site));
     if kind.bits() != 0 {

@@ -9,6 +9,7 @@ use super::socket::Socket;
 use super::system::{self, Errno};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use sledge_wire::block::BLOCK_BYTES;
 use sledge_wire::message::{Hello, Origin, Reply};
 use sledge_wire::segment;
 
@@ -97,7 +98,7 @@ pub(crate) fn prepare(reply: &Reply, segment: i32) -> Result<(), Errno> {
         let flags = system::MAP_SHARED | system::MAP_NORESERVE;
         system::map(0, bytes, protection, flags, i64::from(segment), 0)?
     };
-    let blocks_bytes = (count as u64 * super::thread::BLOCK_BYTES).next_multiple_of(4096);
+    let blocks_bytes = (count as u64 * BLOCK_BYTES).next_multiple_of(4096);
     let page = system::map_anonymous(4096 + blocks_bytes)?;
     system::wipe_on_fork(page, 4096 + blocks_bytes)?;
     let scratch = system::map_anonymous(4096)?;

@@ -7,7 +7,9 @@
 use super::process::{self, SETTINGS};
 use super::system;
 use core::arch::{asm, global_asm};
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sledge_wire::block::{BLOCK_BASE, BLOCK_BYTES, BLOCK_CURSOR, BLOCK_LIMIT, BLOCK_MASK};
 use sledge_wire::record::{Kind, RECORD_BYTES, Record};
 use sledge_wire::segment::{self, LOST_SITE, ThreadState};
 
@@ -19,8 +21,6 @@ global_asm!(
     ".popsection",
 );
 
-/// Bytes of a [`Block`].
-pub(crate) const BLOCK_BYTES: u64 = 64;
 /// Room kept for handlers of signals that arrive between the check of a limit and its use.
 const MARGIN: u64 = 256 * RECORD_BYTES;
 /// How long a thread waits for a controller that does not move: 200 times 10 ms.
@@ -29,7 +29,7 @@ const WAIT_ROUNDS: u32 = 200;
 /// `owner` of the block of threads that do not record.
 const NOBODY: u64 = u64::MAX;
 
-/// What generated code needs of a thread. The first four fields are its contract.
+/// A thread's block; the first four fields are those of `sledge_wire::block`.
 #[repr(C)]
 pub(crate) struct Block {
     /// Bytes ever reserved in the ring.
@@ -49,7 +49,11 @@ pub(crate) struct Block {
     unused: u64,
 }
 
-const _: () = assert!(size_of::<Block>() as u64 == BLOCK_BYTES);
+const _: () = {
+    assert!(size_of::<Block>() as u64 == BLOCK_BYTES);
+    assert!(offset_of!(Block, cursor) == BLOCK_CURSOR && offset_of!(Block, limit) == BLOCK_LIMIT);
+    assert!(offset_of!(Block, mask) == BLOCK_MASK && offset_of!(Block, base) == BLOCK_BASE);
+};
 
 /// Offset of the thread-local word from the thread pointer.
 pub(crate) fn tls_offset() -> i64 {
