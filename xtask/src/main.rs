@@ -5,6 +5,7 @@
 mod agent_check;
 mod bench;
 mod metadata;
+mod soak;
 mod tidy;
 
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ usage: cargo xtask TASK
   tidy                 check the layout rules of the sources
   agent-check [FILE]   check the agent's shared object (the newest one built, or FILE)
   bench [NAME] [--json]
-                       run a benchmark; without NAME, list them";
+                       run a benchmark; without NAME, list them
+  soak [--seconds N]   run the races against live patching (60 s)";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Some("tidy") if file.is_none() => tidy::run(),
         Some("agent-check") if arguments.next().is_none() => agent_check::run(file),
         Some("bench") => bench::run(file.into_iter().map(Into::into).chain(arguments)),
+        Some("soak") => soak::run(file.into_iter().map(Into::into).chain(arguments)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

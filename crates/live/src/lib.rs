@@ -9,7 +9,10 @@
 //!
 //! * No thread may run patchable code with `SIGTRAP` or `SIGILL` blocked while sites are armed or
 //!   disarmed: the kernel kills a process whose thread traps with the signal blocked.
-//!   [`trap::threads_with_traps_blocked`] lists such threads.
+//!   [`trap::threads_with_traps_blocked`] lists such threads. libc blocks all signals inside
+//!   `pthread_create`, `posix_spawn` and `abort`: what they call is better left alone.
+//! * A child forked in the middle of a batch inherits traps, and handlers that know them: it is
+//!   right, but slow there. Whoever forks should do it between batches.
 //! * The code of [`trap::own_code`] must not be patched.
 //! * Relocated copies and islands stay mapped for ever: a context saved long ago may lead there.
 
