@@ -110,6 +110,19 @@ struct Reading {
     losing: Option<(Ticks, u64)>,
 }
 
+/// A process that begins to be drained.
+pub(crate) struct Arrival {
+    pub(crate) pid: i32,
+    pub(crate) parent: Option<i32>,
+    pub(crate) visible: bool,
+    /// Its first thread goes on in calls that its parent entered.
+    pub(crate) forked: bool,
+    pub(crate) executable: String,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) segment: Segment,
+    pub(crate) table: Arc<SiteTable>,
+}
+
 /// A process whose rings are read.
 #[derive(Debug)]
 pub(crate) struct Drained {
@@ -119,6 +132,8 @@ pub(crate) struct Drained {
     pub(crate) table: Arc<SiteTable>,
     /// Thread ids mean something in our own pid namespace.
     pub(crate) visible: bool,
+    /// Returns out of calls that a parent entered have no entry here.
+    forked: bool,
     functions: Vec<Option<FunctionId>>,
     threads: Vec<Option<Reading>>,
     positions: Vec<u64>,
@@ -127,18 +142,14 @@ pub(crate) struct Drained {
 }
 
 impl Drained {
-    pub(crate) fn new(
-        id: ProcessId,
-        pid: i32,
-        visible: bool,
-        segment: Segment,
-        table: Arc<SiteTable>,
-    ) -> Self {
+    pub(crate) fn new(id: ProcessId, arrival: Arrival) -> Self {
+        let Arrival { pid, visible, forked, segment, table, .. } = arrival;
         let rings = segment.rings();
         Self {
             id,
             pid,
             visible,
+            forked,
             functions: vec![None; table.sites.len()],
             threads: (0..rings).map(|_| None).collect(),
             positions: vec![0; rings],
@@ -306,7 +317,9 @@ impl Drained {
             let since = Ticks(since);
             output.writer.lost(reading.thread, since, reading.last.max(since), lost);
         }
-        output.totals.stray += reading.pairer.stray();
+        if !self.forked {
+            output.totals.stray += reading.pairer.stray();
+        }
         let pairer = std::mem::take(&mut reading.pairer);
         pairer.finish(&mut self.raw);
         self.write(&mut reading, output)?;

@@ -1,6 +1,6 @@
 //! One recording, from the start of the program to the end of the trace.
 
-use crate::drain::{Drained, Output, Totals};
+use crate::drain::{Arrival, Drained, Output, Totals};
 use crate::error::ControlError;
 use crate::image::{Library, is_running};
 use crate::launch;
@@ -8,7 +8,7 @@ use crate::options::{Options, Progress, Recorded};
 use crate::session::Session;
 use crate::signals;
 use crate::system::{self, Ended};
-use crate::welcome::{Arrival, Shared, serve};
+use crate::welcome::{Shared, serve};
 use sledge_filter::CallFilter;
 use sledge_trace::Writer;
 use sledge_trace::event::{Outcome, Process, ProcessId, Ticks};
@@ -169,11 +169,10 @@ impl<'a> Recorder<'a> {
             let id = self.output.writer.process(&Process {
                 pid: arrival.pid.cast_unsigned(),
                 parent,
-                executable: arrival.executable,
-                arguments: arrival.arguments,
+                executable: arrival.executable.clone(),
+                arguments: arrival.arguments.clone(),
             });
-            let Arrival { pid, visible, segment, table, .. } = arrival;
-            self.processes.push(Drained::new(id, pid, visible, segment, table));
+            self.processes.push(Drained::new(id, arrival));
         }
         Ok(())
     }

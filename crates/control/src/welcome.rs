@@ -1,6 +1,6 @@
 //! Welcomes agents: plans new images, and gives forked children segments of their own.
 
-use crate::drain::{SiteName, SiteTable, Totals};
+use crate::drain::{Arrival, SiteName, SiteTable, Totals};
 use crate::error::ControlError;
 use crate::image::{Image, Library, Loaded, parent_of};
 use crate::options::{Options, Progress, Recorded, Untraceable};
@@ -42,28 +42,16 @@ pub(crate) struct Notes {
     pub(crate) refusal: Option<ControlError>,
 }
 
-/// A process that begins to be drained.
-pub(crate) struct Arrival {
-    pub(crate) pid: i32,
-    pub(crate) parent: Option<i32>,
-    pub(crate) visible: bool,
-    pub(crate) executable: String,
-    pub(crate) arguments: Vec<String>,
-    pub(crate) segment: Segment,
-    pub(crate) table: Arc<SiteTable>,
-}
-
-impl Arrival {
-    fn of(image: &Image, hello: &Hello, segment: Segment, table: Arc<SiteTable>) -> Self {
-        Self {
-            pid: image.pid,
-            parent: parent_of(image.pid),
-            visible: hello.pid.cast_signed() == image.pid,
-            executable: image.executable.to_string_lossy().into_owned(),
-            arguments: image.arguments(),
-            segment,
-            table,
-        }
+fn arrival(image: &Image, hello: &Hello, segment: Segment, table: Arc<SiteTable>) -> Arrival {
+    Arrival {
+        pid: image.pid,
+        parent: parent_of(image.pid),
+        visible: hello.pid.cast_signed() == image.pid,
+        forked: hello.origin == Origin::Fork,
+        executable: image.executable.to_string_lossy().into_owned(),
+        arguments: image.arguments(),
+        segment,
+        table,
     }
 }
 
@@ -155,7 +143,7 @@ fn welcome_image(
     note(shared, &choice, &layout, &results, &applied);
     let table = Arc::new(site_table(&choice, &layout));
     shared.notes().images.insert(pid, Arc::clone(&table));
-    let _ = sender.send(Arrival::of(&image, hello, segment, table));
+    let _ = sender.send(arrival(&image, hello, segment, table));
     let go = ControlError::system("letting the program run");
     connection.send(&[0; 16], &[]).map_err(go)?;
     if applied.error != 0 {
@@ -320,6 +308,6 @@ fn welcome_fork(
     let image = Image::of(pid)?;
     let send = ControlError::system("answering the agent");
     connection.send(&shared.reply(0).to_words(), &[segment.file()]).map_err(send)?;
-    let _ = sender.send(Arrival::of(&image, hello, segment, table));
+    let _ = sender.send(arrival(&image, hello, segment, table));
     Ok(())
 }
