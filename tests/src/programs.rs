@@ -101,6 +101,7 @@ pub const PROGRAMS: &[Program] = &[
     Program::new("registers-avx", "registers.c", &["-O2", "-mavx", "registers.S"]).cpu("avx"),
     Program::new("stackargs", "stackargs.c", &["-O2"]),
     Program::new("fork", "fork.c", DEEP),
+    Program::new("shell", "shell.c", &["-O2"]),
     Program::new("vfork_exec", "vfork_exec.c", &["-O2"]),
     Program::new("threads4", "threads4.c", &["-O2"]),
     Program::new("kill9", "kill9.c", &["-O2"]).with(&["kill"]).ends(End::Killed(9)),

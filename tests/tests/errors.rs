@@ -107,6 +107,10 @@ fn programs_that_cannot_be_traced() {
         let nest = Invocation::of(named("nest-O2"))?;
         clear(&record(&nest, &["-F", "^nowhere$"])?.finished, &["nowhere"])
     });
+    checks.case("a filter that may match in a program that is started", || {
+        let finished = record(&Invocation::of(named("shell"))?, &["-F", "^nowhere$"])?.finished;
+        if finished.errors().is_empty() { Ok(()) } else { Err(finished.errors().into()) }
+    });
     checks.case("a pattern that is none", || {
         let nest = Invocation::of(named("nest-O2"))?;
         clear(&record(&nest, &["-F", "(("])?.finished, &["(("])

@@ -43,7 +43,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     match arguments.command {
         None => return live::run(arguments.live).map(as_program),
-        Some(Command::Record(args)) => return record::run(&args).map(as_program),
+        Some(Command::Record(args)) => return record::command(&args).map(as_program),
         Some(Command::Replay(args)) => replay::run(&args)?,
         Some(Command::Report(args)) => report::run(&args)?,
         Some(Command::Dump(args)) => dump::run(&args)?,

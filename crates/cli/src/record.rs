@@ -23,6 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Warnings that are shown; the rest is counted.
 const WARNINGS: usize = 8;
 
+/// `sledge record` as typed: a program that has not begun has no thread ids yet.
+pub(crate) fn command(args: &RecordArgs) -> anyhow::Result<ExitStatus> {
+    if !args.filter.tid.is_empty() {
+        let what = "--tid does not go with record: thread ids are known once the program runs";
+        return Err(Failure::misuse(what, "give it to sledge replay, report or dump").into());
+    }
+    run(args)
+}
+
 /// Runs the program and writes its trace.
 pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<ExitStatus> {
     let output = args.output.clone().unwrap_or_else(|| TRACE.into());

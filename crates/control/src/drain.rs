@@ -320,8 +320,6 @@ impl Drained {
         if !self.forked {
             output.totals.stray += reading.pairer.stray();
         }
-        let pairer = std::mem::take(&mut reading.pairer);
-        pairer.finish(&mut self.raw);
         self.write(&mut reading, output)?;
         reading.filter.finish(&mut self.shown);
         output.writer.steps(reading.thread, &self.shown)?;

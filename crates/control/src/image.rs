@@ -10,28 +10,36 @@ use std::fs;
 use std::io::IoSliceMut;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Objects that were read, by device and inode: processes share them.
+/// An object, once it was read; locked while it is.
+type Place = Arc<Mutex<Option<Arc<Object>>>>;
+
+/// Objects that were read, by path: processes share them.
 #[derive(Debug, Default)]
 pub(crate) struct Library {
-    objects: Mutex<HashMap<PathBuf, Arc<Object>>>,
+    objects: Mutex<HashMap<PathBuf, Place>>,
 }
 
 impl Library {
-    /// The object at a path, read once.
+    /// The object at a path, read once: whoever asks while it is being read waits for it.
     pub(crate) fn open(&self, path: &Path) -> Result<Arc<Object>, DiscoverError> {
-        if let Some(object) = self.lock().get(path) {
+        // The kernel names a mapped file by where it really is.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let place = Arc::clone(locked(&self.objects).entry(path.clone()).or_default());
+        let mut read = locked(&place);
+        if let Some(object) = &*read {
             return Ok(Arc::clone(object));
         }
-        let object = Arc::new(Object::open(path)?);
-        self.lock().insert(path.to_owned(), Arc::clone(&object));
+        let object = Arc::new(Object::open(&path)?);
+        *read = Some(Arc::clone(&object));
         Ok(object)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Arc<Object>>> {
-        self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
+/// A reader that panicked left nothing half done behind.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An object in a process.
@@ -163,4 +171,22 @@ pub(crate) fn parent_of(pid: i32) -> Option<i32> {
 /// Whether a process still runs.
 pub(crate) fn is_running(pid: i32) -> bool {
     stat_fields(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_read_once_whoever_asks_and_by_whichever_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (here, link) = (std::env::current_exe().unwrap(), directory.path().join("link"));
+        std::os::unix::fs::symlink(&here, &link).unwrap();
+        let library = Library::default();
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| library.open(&link).unwrap());
+            (library.open(&here).unwrap(), other.join().unwrap())
+        });
+        assert!(Arc::ptr_eq(&one, &other));
+    }
 }

@@ -192,8 +192,19 @@ impl Chosen {
 }
 
 /// Functions by which a program starts another: what is looked for may be there.
-const STARTERS: [&str; 8] =
-    ["execv", "execve", "execvp", "execvpe", "execl", "execlp", "posix_spawn", "posix_spawnp"];
+const STARTERS: [&str; 11] = [
+    "execv",
+    "execve",
+    "execvp",
+    "execvpe",
+    "execl",
+    "execlp",
+    "execle",
+    "posix_spawn",
+    "posix_spawnp",
+    "system",
+    "popen",
+];
 
 /// A pattern that no function matches.
 #[derive(Debug)]

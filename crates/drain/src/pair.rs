@@ -135,9 +135,6 @@ impl Pairer {
         self.stacks.iter().map(|stack| stack.calls.len()).sum()
     }
 
-    /// Ends the thread. Calls still open stay so: nothing showed that they ended.
-    pub fn finish(self, _out: &mut Vec<Step>) {}
-
     #[inline]
     fn emit(&self, op: Op, out: &mut Vec<Step>) {
         out.push(Step { at: Ticks(self.last), op });

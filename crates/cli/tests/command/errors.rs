@@ -71,8 +71,16 @@ sledge: cannot create no/such/file: No such file or directory (os error 2)
 #[test]
 fn misuse_has_its_own_status() {
     let place = Place::new();
-    for words in ["replay --nonsense", "replay -t soon", "report -s size", "-F main", "record", ""]
-    {
+    let misuse = [
+        "replay --nonsense",
+        "replay -t soon",
+        "report -s size",
+        "-F main",
+        "record --tid 1 true",
+        "record",
+        "",
+    ];
+    for words in misuse {
         let said = place.sledge(words);
         assert_eq!((said.stdout.as_str(), said.status), ("", Some(2)), "sledge {words}");
         assert!(!said.stderr.contains("error:"), "sledge {words}: {}", said.stderr);
