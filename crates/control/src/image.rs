@@ -100,13 +100,7 @@ impl Image {
     pub(crate) fn locate(&self, path: &Path, object: Arc<Object>) -> Option<Loaded> {
         let ours = |mapping: &&Mapping| mapping.execute && mapping.path == path;
         let first = self.mappings.iter().find(ours)?;
-        let segment = object.segments.iter().find(|segment| {
-            let start = segment.file_offset & !0xfff;
-            let end = segment.file_offset + segment.file_size;
-            segment.execute && (start..end).contains(&first.offset)
-        })?;
-        let into = first.offset.wrapping_sub(segment.file_offset);
-        let bias = first.start.wrapping_sub(segment.address.wrapping_add(into));
+        let bias = object.bias(first)?;
         let text = self.mappings.iter().filter(ours).map(|mapping| Text {
             range: mapping.start..mapping.end,
             protection: u64::from(mapping.read)

@@ -9,6 +9,7 @@ use crate::error::{self, DiscoverError};
 use crate::header::{Header, Kind, Segment};
 use crate::image::Image;
 use crate::ladder::Ladder;
+use crate::maps::Mapping;
 use crate::relocations::Relocations;
 use crate::sections::Section;
 use crate::site::{Function, Refusal, Site};
@@ -128,6 +129,19 @@ impl Object {
             uncovered_bytes: sweep.uncovered,
             by_name: OnceLock::new(),
         }
+    }
+
+    /// What to add to the object's own addresses where its file is mapped like this; `None` if the
+    /// mapping is none of its executable segments.
+    #[must_use]
+    pub fn bias(&self, mapping: &Mapping) -> Option<u64> {
+        let segment = self.segments.iter().find(|segment| {
+            let start = segment.file_offset & !0xfff;
+            let end = segment.file_offset + segment.file_size;
+            segment.execute && (start..end).contains(&mapping.offset)
+        })?;
+        let into = mapping.offset.wrapping_sub(segment.file_offset);
+        Some(mapping.start.wrapping_sub(segment.address.wrapping_add(into)))
     }
 
     /// The function that contains an address.

@@ -1,0 +1,90 @@
+//! Callbacks on the entry of this program's own functions, under running threads.
+#![allow(missing_docs, reason = "tests")]
+
+use sledge::{Ops, Tracer};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+#[inline(never)]
+fn alpha(value: u64) -> u64 {
+    black_box(value) * 3 + 1
+}
+
+#[inline(never)]
+fn beta(value: u64) -> u64 {
+    black_box(value) ^ 0x55
+}
+
+#[inline(never)]
+fn gamma(value: u64) -> u64 {
+    black_box(value) * 5 + 2
+}
+
+#[inline(never)]
+fn delta(value: u64) -> u64 {
+    black_box(value) ^ 0xaa
+}
+
+fn counter() -> (Arc<AtomicU64>, Ops) {
+    let count = Arc::new(AtomicU64::new(0));
+    let own = Arc::clone(&count);
+    (count, Ops::entry(move |_| drop(own.fetch_add(1, Relaxed))))
+}
+
+#[test]
+fn a_callback_sees_every_call_while_it_is_registered_and_none_after() {
+    let tracer = Tracer::current().unwrap();
+    let (count, ops) = counter();
+    let ops = tracer.register(ops.filter("*entry::alpha")).unwrap();
+    assert_eq!(ops.wanted(), 1);
+    for value in 0..1000 {
+        assert_eq!(alpha(value), value * 3 + 1);
+        assert_eq!(beta(value), value ^ 0x55);
+    }
+    assert_eq!(count.load(Relaxed), 1000);
+    ops.set_filter(&["*entry::beta"]).unwrap();
+    alpha(1);
+    beta(1);
+    beta(1);
+    assert_eq!(count.load(Relaxed), 1002);
+    ops.unregister().unwrap();
+    alpha(1);
+    beta(1);
+    assert_eq!(count.load(Relaxed), 1002);
+    assert_eq!(Arc::strong_count(&count), 1, "the closure is gone");
+}
+
+#[test]
+fn clients_come_and_go_under_running_threads() {
+    let tracer = Tracer::current().unwrap();
+    let (stop, wrong) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    for value in 0..1000 {
+                        let right = gamma(value) == value * 5 + 2 && delta(value) == value ^ 0xaa;
+                        wrong.fetch_add(u64::from(!right), Relaxed);
+                    }
+                }
+            });
+        }
+        for round in 0..200 {
+            let (first, one) = counter();
+            let (second, two) = counter();
+            let one = tracer.register(one.filter("*entry::gamma")).unwrap();
+            let two = tracer.register(two.filter("*entry::[gd]*")).unwrap();
+            while first.load(Relaxed) < 10 || second.load(Relaxed) < 10 {
+                std::thread::yield_now();
+            }
+            drop(one);
+            let before = first.load(Relaxed);
+            std::thread::yield_now();
+            assert_eq!(first.load(Relaxed), before, "round {round}");
+            drop(two);
+        }
+        stop.store(true, Relaxed);
+    });
+    assert_eq!(wrong.load(Relaxed), 0);
+}
