@@ -6,16 +6,15 @@
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/dispatch_support/arena.rs"]
 mod arena;
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../tests/dispatch_support/gate.rs"]
+mod gate;
 #[path = "../tests/dispatch_support/list.rs"]
 mod list;
 
 use arena::{Arena, OTHER_SUM, SUM};
 use list::{Hash, List, list_function};
-use sledge_engine::dispatch::{
-    Callback, Displaced, Guard, Preserve, Registers, Target, entry_thunk, entry_trampoline,
-    inline_thunk, promise,
-};
-use std::arch::asm;
+use sledge_engine::dispatch::{Callback, Guard, Preserve, Registers, Target, promise};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -36,12 +35,7 @@ thread_local! {
 
 /// A guard for callbacks of this program.
 fn guard() -> Guard {
-    let pointer: u64;
-    // SAFETY: the first word at the thread pointer is its own address.
-    unsafe { asm!("mov {}, fs:[0]", out(reg) pointer, options(readonly, nostack)) };
-    let note = NOTE.with(|note| note.as_ptr() as u64);
-    let offset = note.wrapping_sub(pointer).cast_signed();
-    Guard { offset: i32::try_from(offset).expect("static storage") }
+    Guard { offset: NOTE.with(|note| gate::thread_offset(note.as_ptr().cast())) }
 }
 
 /// One function to call, and its times.
@@ -83,20 +77,12 @@ fn callback(function: u64, ops: u64, save_regs: bool, preserve: Preserve) -> Cal
     Callback { target, ops, save_regs, preserve, guard: None, threads: None }
 }
 
-/// A function with a set attached by its own thunk, or by a shared trampoline.
-fn attached(arena: &mut Arena, inline: bool, set: &[Callback]) -> u64 {
+/// A function with a set attached.
+fn attached(arena: &mut Arena, set: &[Callback]) -> u64 {
     let site = arena.function(&SUM);
-    attach(arena, inline, set, &site);
+    let trampoline = arena.trampoline(set);
+    arena.hook(&site, trampoline);
     site.function
-}
-
-fn attach(arena: &mut Arena, inline: bool, set: &[Callback], site: &Displaced<'_>) {
-    if inline {
-        arena.attach(site, |place| inline_thunk(place, set, site));
-    } else {
-        let trampoline = arena.put(|place| entry_trampoline(place, set));
-        arena.attach(site, |place| entry_thunk(place, trampoline, None, site));
-    }
 }
 
 /// A function whose calls go through the list, with so many ops that want them and others. An
@@ -115,7 +101,8 @@ fn listed(arena: &mut Arena, relevant: usize, irrelevant: usize, save_regs: bool
     let list = Box::leak(Box::new(list));
     let ops = std::ptr::from_ref(list) as u64;
     let shared = callback(list_function as *const () as u64, ops, save_regs, Preserve::None);
-    attach(arena, false, &[shared], &site);
+    let trampoline = arena.trampoline(&[shared]);
+    arena.hook(&site, trampoline);
     site.function
 }
 
@@ -134,7 +121,7 @@ fn main() {
     for save_regs in [false, true] {
         table(&mut arena, callback(address, 0, save_regs, preserve));
     }
-    forms(&mut arena, callback(address, 0, false, preserve));
+    demands(&mut arena, callback(address, 0, false, preserve));
 }
 
 fn table(arena: &mut Arena, one: Callback) {
@@ -143,8 +130,7 @@ fn table(arena: &mut Arena, one: Callback) {
     let mut cases = vec![Case::new(arena.function(&SUM).function)];
     for relevant in RELEVANT {
         for irrelevant in IRRELEVANT {
-            let inline = relevant == 1 && !one.save_regs;
-            cases.push(Case::new(attached(arena, inline, &vec![one; relevant])));
+            cases.push(Case::new(attached(arena, &vec![one; relevant])));
             cases.push(Case::new(listed(arena, relevant, irrelevant, one.save_regs)));
         }
     }
@@ -160,8 +146,8 @@ fn table(arena: &mut Arena, one: Callback) {
     }
 }
 
-fn forms(arena: &mut Arena, one: Callback) {
-    println!("\none callback, by form; and what it asks to be preserved");
+fn demands(arena: &mut Arena, one: Callback) {
+    println!("\none callback, by what it asks to be preserved");
     let guarded = Callback { guard: Some(guard()), ..one };
     let preserving = |preserve| Callback { preserve, ..one };
     let sets = [
@@ -175,13 +161,11 @@ fn forms(arena: &mut Arena, one: Callback) {
         let mut cases = vec![
             Case::new(arena.function(&SUM).function),
             Case::new(arena.function(&OTHER_SUM).function),
-            Case::new(attached(arena, true, &[callback])),
-            Case::new(attached(arena, false, &[callback])),
+            Case::new(attached(arena, &[callback])),
         ];
         measure(&mut cases);
-        let [plain, other, inline, shared] = &cases[..] else { return };
-        let noise = other.over(plain);
-        let (inline, shared) = (inline.over(plain), shared.over(plain));
-        println!("{name:18} inline {inline:6.2}  shared {shared:6.2}  (plain {noise:.2})");
+        let [plain, other, hooked] = &cases[..] else { return };
+        let (noise, hooked) = (other.over(plain), hooked.over(plain));
+        println!("{name:18} {hooked:6.2}  (plain {noise:.2})");
     }
 }

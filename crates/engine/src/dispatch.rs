@@ -6,27 +6,30 @@
 //!
 //! ```text
 //! site: jmp ─→ thunk: push rbp; mov rbp, rsp
-//!                     call trampoline ─→ saves; calls callback after callback; restores; ret
+//!                     inc entered; js unknown ─→ call first; jmp back
+//!                     call [cell] ─→ trampoline: saves; calls callback after callback;
+//!                                                restores; ret
+//!                     inc left
 //!                     pop rbp
 //!                     the displaced instructions; jmp back behind the patch
 //! ```
 //!
-//! | form | one empty callback, ns over a plain call | bytes for a site |
-//! |---|---|---|
-//! | [`inline_thunk`]: the thunk calls the callbacks itself | 1.3–1.8 | 64 + 27 a callback |
-//! | [`entry_thunk`] and [`entry_trampoline`] | 2.1–2.6 | 18, and the trampoline once |
-//! | … of a set with full registers | 2.8–4.6 | 18, and the trampoline once |
+//! Thunks, and what else has no owner, are permanent; trampolines come and go with their sets. The
+//! counts tell when a trampoline has no thread in it: see [`Gate`].
 //!
-//! (`lea; ret` in a loop on an AMD EPYC of family 26; `examples/dispatch.rs` measures it again.)
-//! So: inline for one callback, shared from two on. A trampoline that is left by an indirect jump
-//! instead of `ret` is as quick as the inline form on one site, but its jump has as many targets
-//! as there are sites; and with `ret` all calls and returns pair.
+//! | set | ns over a plain call |
+//! |---|---|
+//! | one empty callback | 3.1 |
+//! | eight | 12.7 |
+//! | one, with full registers | 6.2 |
+//!
+//! (`lea; ret` in a loop on an AMD EPYC of family 25; `examples/dispatch.rs` measures it again.)
+//! A trampoline is left by `ret`, so that all calls and returns pair for the return predictor.
 //!
 //! # What survives
 //! All general-purpose registers, always, including those that a called function may change:
-//! compilers know what a local function leaves alone, and rely on it. Status flags survive only
-//! in sets with full registers; no compiler keeps them over a call. Vector registers survive
-//! according to [`Preserve`]. The control bits of MXCSR and of the x87 unit are the callee's to
+//! compilers know what a local function leaves alone, and rely on it. Status flags do not survive:
+//! thunks count, and no compiler keeps flags over a call. Vector registers survive according to [`Preserve`]. The control bits of MXCSR and of the x87 unit are the callee's to
 //! preserve, by the calling convention, and so the callbacks'; the direction flag is clear on
 //! entry to a function, the x87 stack empty, and a callback leaves them so. The stack is aligned
 //! for callbacks even where the traced function's own is not.
@@ -38,12 +41,14 @@
 //! is `CFA = rbp + 16`, and `CFA = rsp + 8` around it.
 
 mod body;
+mod preserve;
 mod promise;
 mod thunk;
 
-pub use body::{Preserve, XsaveArea, entry_trampoline};
+pub use body::{entry_trampoline, redirection};
+pub use preserve::{Preserve, XsaveArea};
 pub use promise::promise;
-pub use thunk::{Displaced, EntryThunk, ThunkError, direct_thunk, entry_thunk, inline_thunk};
+pub use thunk::{Displaced, EntryThunk, Gate, ThunkError, direct_thunk, entry_thunk};
 
 /// The address of a callback:
 /// `extern "C" fn(ip: u64, parent: u64, ops: *const c_void, registers: *mut Registers)`.
@@ -102,8 +107,8 @@ pub struct ThreadFilter {
 /// A traced function's registers on its entry, in the order of the kernel's `pt_regs` (without
 /// `orig_rax`, `cs` and `ss`).
 ///
-/// What a callback writes, the function starts with; later callbacks of the set see it. `rsp` is
-/// only to be read, and of the flags only the status flags (`OF SF ZF AF PF CF`) are written back.
+/// What a callback writes, the function starts with; later callbacks of the set see it. `rsp` and
+/// `rflags` are only to be read; the status flags are not the caller's, but what the thunk left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 #[expect(missing_docs, reason = "named after the registers")]

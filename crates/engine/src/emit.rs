@@ -68,6 +68,8 @@ pub enum Condition {
     Zero = 4,
     /// Not zero.
     NotZero = 5,
+    /// Negative.
+    Sign = 8,
 }
 
 /// A place in the code to jump to.

@@ -4,8 +4,9 @@
 mod dispatch_support;
 
 use dispatch_support::arena::{Arena, OTHER_SUM, SUM};
+use dispatch_support::gate;
 use dispatch_support::list::{Hash, List, list_function};
-use dispatch_support::machine::{self, Machine, Random, STATUS, Seen, State};
+use dispatch_support::machine::{self, Machine, Random, Seen, State};
 use sledge_engine::dispatch::*;
 use std::arch::asm;
 use std::cell::Cell;
@@ -33,37 +34,25 @@ fn client(function: Client, ops: u64) -> Callback {
     Callback { target, ops, ..callback(machine::dispatch_general, &mut Seen::default()) }
 }
 
-/// Which form of a site's code is tested.
-#[derive(Clone, Copy, Debug)]
-enum Form {
-    Shared,
-    Inline,
-}
-
 /// A function that has a set attached.
-fn attached(arena: &mut Arena, form: Form, set: &[Callback]) -> u64 {
+fn attached(arena: &mut Arena, set: &[Callback]) -> u64 {
     let site = arena.function(&SUM);
-    match form {
-        Form::Shared => {
-            let trampoline = arena.put(|place| entry_trampoline(place, set));
-            arena.attach(&site, |place| entry_thunk(place, trampoline, None, &site));
-        }
-        Form::Inline => arena.attach(&site, |place| inline_thunk(place, set, &site)),
-    }
+    let trampoline = arena.trampoline(set);
+    arena.hook(&site, trampoline);
     site.function
 }
 
 /// Runs a function with and without callbacks, from random states.
-fn compare(hooked: u64, plain: u64, width: u64, flags: u64) {
+fn compare(hooked: u64, plain: u64, width: u64) {
     let mut machine = Machine::new(width);
     let mut random = Random(0x1234_5678_9abc_def1);
     for round in 0..ROUNDS {
         let start = machine.random_state(&mut random, round % 4);
         let mut expected = machine.run(plain, &start);
         let mut found = machine.run(hooked, &start);
-        expected.flags &= flags;
-        found.flags &= flags;
+        (expected.flags, found.flags) = (0, 0);
         assert_eq!(found, expected, "round {round}");
+        gate::all_left();
     }
 }
 
@@ -100,17 +89,17 @@ fn registers_survive_callbacks_that_change_all() {
     for mut arena in [Arena::near(), Arena::far()] {
         let plain = arena.function(&SUM).function;
         for &(function, preserve, width) in &cases {
-            for form in [Form::Shared, Form::Inline] {
-                let mut seen = Seen::default();
-                let one = Callback { preserve, ..callback(function, &mut seen) };
-                let hooked = attached(&mut arena, form, &[one, one, one]);
-                compare(hooked, plain, width, 0);
-                assert_eq!(seen.count, 3 * ROUNDS as u64, "{preserve:?} {form:?}");
-                assert_eq!(seen.function, hooked);
-                assert_eq!(seen.parent, Machine::parent());
-                assert_eq!(seen.registers, 0);
-                assert_eq!(seen.stack % 16, 8, "aligned before the call");
-            }
+            let mut seen = Seen::default();
+            let one = Callback { preserve, ..callback(function, &mut seen) };
+            let hooked = attached(&mut arena, &[one, one, one]);
+            let before = gate::all_left();
+            compare(hooked, plain, width);
+            assert_eq!(gate::all_left() - before, ROUNDS as u32);
+            assert_eq!(seen.count, 3 * ROUNDS as u64, "{preserve:?}");
+            assert_eq!(seen.function, hooked);
+            assert_eq!(seen.parent, Machine::parent());
+            assert_eq!(seen.registers, 0);
+            assert_eq!(seen.stack % 16, 8, "aligned before the call");
         }
     }
 }
@@ -122,20 +111,39 @@ fn a_broken_promise_shows() {
     let mut arena = Arena::near();
     let plain = arena.function(&SUM).function;
     let mut seen = Seen::default();
-    let hooked = attached(&mut arena, Form::Shared, &[callback(machine::dispatch_xmm, &mut seen)]);
-    compare(hooked, plain, 0, 0);
+    let hooked = attached(&mut arena, &[callback(machine::dispatch_xmm, &mut seen)]);
+    compare(hooked, plain, 0);
 }
 
 #[test]
-fn flags_survive_too_with_full_registers() {
+fn registers_survive_callbacks_that_get_them() {
     let mut arena = Arena::near();
     let plain = arena.function(&SUM).function;
     let mut seen = Seen::default();
     let full = Callback { save_regs: true, ..callback(machine::dispatch_general, &mut seen) };
-    let hooked = attached(&mut arena, Form::Shared, &[full]);
-    compare(hooked, plain, 2, STATUS);
+    let hooked = attached(&mut arena, &[full]);
+    compare(hooked, plain, 2);
     assert_eq!(seen.count, ROUNDS as u64);
     assert_ne!(seen.registers, 0);
+}
+
+/// A thread counts itself in and out, and is made known on its first way in.
+#[test]
+fn threads_count_themselves() {
+    let mut arena = Arena::near();
+    let hooked = attached(&mut arena, &[]);
+    assert_eq!(gate::all_left(), 0);
+    for calls in 1..10 {
+        assert_eq!(call(hooked, 1, 2), 3);
+        assert_eq!(gate::all_left(), calls);
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(call(hooked, 1, 2), 3);
+            assert_eq!(gate::all_left(), 1);
+        });
+    });
+    assert_eq!(gate::all_left(), 9);
 }
 
 /// What the client below saw and does.
@@ -172,8 +180,9 @@ fn registers_are_seen_written_and_execution_redirected() {
     let other = arena.function(&OTHER_SUM).function;
     let mut exchanged = Exchange::default();
     let ops = std::ptr::from_mut(&mut exchanged);
-    let full = Callback { save_regs: true, ..client(exchange, ops as u64) };
-    let hooked = attached(&mut arena, Form::Shared, &[full]);
+    let full =
+        Callback { save_regs: true, preserve: Preserve::default(), ..client(exchange, ops as u64) };
+    let hooked = attached(&mut arena, &[full]);
     let (mut machine, mut random) = (Machine::new(0), Random(77));
     for round in 0..ROUNDS {
         let start = machine.random_state(&mut random, round % 2);
@@ -186,16 +195,13 @@ fn registers_are_seen_written_and_execution_redirected() {
         unsafe { (*ops).written = Registers { rsp: 1, ..to_registers(&wanted, rip) } };
         let mut found = machine.run(hooked, &start);
         // SAFETY: no callback runs any more.
-        let mut seen = unsafe { (*ops).seen };
-        seen.rflags &= STATUS;
-        let mut expected_seen = to_registers(&start, hooked);
-        expected_seen.rflags &= STATUS;
-        assert_eq!(seen, expected_seen);
+        let seen = unsafe { (*ops).seen };
+        assert_eq!(seen, Registers { rflags: seen.rflags, ..to_registers(&start, hooked) });
         assert_eq!(seen.rsp, stack);
         let mut expected = machine.run(target, &wanted);
-        expected.flags &= STATUS;
-        found.flags &= STATUS;
+        (expected.flags, found.flags) = (0, 0);
         assert_eq!(found, expected, "round {round}");
+        gate::all_left();
     }
 }
 
@@ -208,11 +214,11 @@ fn a_cell_is_changed_by_one_store() {
         let Target::Function(general) = before.target else { unreachable!() };
         let cell = AtomicU64::new(general);
         let through = Callback { target: Target::Cell(cell.as_ptr() as u64), ..before };
-        let hooked = attached(&mut arena, Form::Inline, &[through]);
-        compare(hooked, plain, 0, 0);
+        let hooked = attached(&mut arena, &[through]);
+        compare(hooked, plain, 0);
         assert_eq!(seen.count, ROUNDS as u64);
         cell.store(machine::dispatch_direct_return as *const () as u64, Relaxed);
-        compare(hooked, plain, 0, 0);
+        compare(hooked, plain, 0);
         assert_eq!(seen.count, ROUNDS as u64, "the new target counts nothing");
     }
 }
@@ -222,16 +228,21 @@ fn caller_supplied_code_has_the_continuation() {
     let mut arena = Arena::near();
     let plain = arena.function(&SUM);
     let site = arena.function(&SUM);
-    let direct = machine::dispatch_direct_return as *const () as u64;
-    arena.attach(&site, |place| direct_thunk(place, direct, &site));
-    compare(site.function, plain.function, 2, STATUS);
+    let mut cell = |function: unsafe extern "C" fn()| {
+        let function = function as *const () as u64;
+        arena.put(|_| function.to_le_bytes().to_vec())
+    };
+    let returning = cell(machine::dispatch_direct_return);
+    let around = cell(machine::dispatch_direct_around);
+    arena.attach(&site, |place| direct_thunk(place, returning, &site));
+    compare(site.function, plain.function, 2);
 
     let mut seen = Seen::default();
     let set = [callback(machine::dispatch_general, &mut seen)];
     let both = arena.function(&SUM);
-    let trampoline = arena.put(|place| entry_trampoline(place, &set));
-    let direct = machine::dispatch_direct_around as *const () as u64;
-    arena.attach(&both, |place| entry_thunk(place, trampoline, Some(direct), &both));
+    let trampoline = arena.trampoline(&set);
+    let gate = gate::gate(&mut arena, trampoline);
+    arena.attach(&both, |place| entry_thunk(place, &gate, Some(around), &both));
     assert_eq!(call(both.function, 3, 4), 1007);
     assert_eq!((seen.count, seen.function), (1, both.function));
 }
@@ -251,13 +262,8 @@ thread_local! {
     };
 }
 
-/// The same in all threads: the program's own thread-local storage lies below the thread pointer.
 fn note_offset() -> i32 {
-    let pointer: u64;
-    // SAFETY: the first word at the thread pointer is its own address.
-    unsafe { asm!("mov {}, fs:[0]", out(reg) pointer, options(readonly, nostack)) };
-    let note = NOTE.with(|note| std::ptr::from_ref(note) as u64);
-    i32::try_from(note.wrapping_sub(pointer).cast_signed()).expect("static storage")
+    NOTE.with(|note| gate::thread_offset(std::ptr::from_ref(note).cast()))
 }
 
 fn call(function: u64, a: u64, b: u64) -> u64 {
@@ -293,20 +299,14 @@ fn a_guarded_callback_is_not_nested() {
         preserve: Preserve::default(),
         ..client(nest, std::ptr::from_ref(nested) as u64)
     };
-    for form in [Form::Shared, Form::Inline] {
-        for nested in [&guarded, &open] {
-            nested.count.store(0, Relaxed);
-        }
-        NOTE.with(|note| note.left_out.set(0));
-        let set = [base(&open), Callback { guard, ..base(&guarded) }, base(&open)];
-        let hooked = attached(&mut arena, form, &set);
-        for _ in 0..10 {
-            assert_eq!(call(hooked, 1, 2), 3);
-        }
-        assert_eq!(guarded.count.load(Relaxed), 10);
-        assert_eq!(open.count.load(Relaxed), 2 * 10 * 4, "not guarded: nested calls count");
-        assert_eq!(NOTE.with(|note| (note.busy.get(), note.left_out.get())), (0, 30));
+    let set = [base(&open), Callback { guard, ..base(&guarded) }, base(&open)];
+    let hooked = attached(&mut arena, &set);
+    for _ in 0..10 {
+        assert_eq!(call(hooked, 1, 2), 3);
     }
+    assert_eq!(guarded.count.load(Relaxed), 10);
+    assert_eq!(open.count.load(Relaxed), 2 * 10 * 4, "not guarded: nested calls count");
+    assert_eq!(NOTE.with(|note| (note.busy.get(), note.left_out.get())), (0, 30));
 }
 
 #[test]
@@ -330,9 +330,9 @@ fn the_list_function_asks_every_ops() {
         preserve: Preserve::default(),
         ..client(list_function, std::ptr::from_ref(&list) as u64)
     }];
-    let trampoline = arena.put(|place| entry_trampoline(place, &set));
+    let trampoline = arena.trampoline(&set);
     for site in &sites {
-        arena.attach(site, |place| entry_thunk(place, trampoline, None, site));
+        arena.hook(site, trampoline);
     }
     for &function in &functions {
         assert_eq!(call(function, 5, 6), 11);
@@ -360,26 +360,24 @@ fn threads_hammer_and_are_told_apart() {
         Callback { guard, threads, ..base(&some) },
         base(&all),
     ];
-    for (number, form) in [Form::Shared, Form::Inline].into_iter().enumerate() {
-        let hooked = attached(&mut arena, form, &set);
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                scope.spawn(move || {
-                    NOTE.with(|note| note.wanted.set([0, 4, 3, 6][thread]));
-                    for value in 0..CALLS {
-                        assert_eq!(call(hooked, value, 7), value + 7);
-                    }
-                    NOTE.with(|note| assert_eq!(note.busy.get(), 0));
-                    // The nested call leaves out the guarded ones that this thread wants.
-                    let left_out = [1, 2, 1, 2][thread] * CALLS;
-                    assert_eq!(NOTE.with(|note| u64::from(note.left_out.get())), left_out);
-                });
-            }
-        });
-        let rounds = number as u64 + 1;
-        assert_eq!(nested.count.load(Relaxed), rounds * 4 * CALLS);
-        assert_eq!(all.count.load(Relaxed), rounds * 8 * CALLS);
-        // Two threads; unguarded: with nested calls, guarded: without.
-        assert_eq!(some.count.load(Relaxed), rounds * 2 * (2 + 1) * CALLS);
-    }
+    let hooked = attached(&mut arena, &set);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                NOTE.with(|note| note.wanted.set([0, 4, 3, 6][thread]));
+                for value in 0..CALLS {
+                    assert_eq!(call(hooked, value, 7), value + 7);
+                }
+                gate::all_left();
+                NOTE.with(|note| assert_eq!(note.busy.get(), 0));
+                // The nested call leaves out the guarded ones that this thread wants.
+                let left_out = [1, 2, 1, 2][thread] * CALLS;
+                assert_eq!(NOTE.with(|note| u64::from(note.left_out.get())), left_out);
+            });
+        }
+    });
+    assert_eq!(nested.count.load(Relaxed), 4 * CALLS);
+    assert_eq!(all.count.load(Relaxed), 8 * CALLS);
+    // Two threads; unguarded: with nested calls, guarded: without.
+    assert_eq!(some.count.load(Relaxed), 2 * (2 + 1) * CALLS);
 }

@@ -9,6 +9,9 @@ const SITE: u64 = 0x5555_5555_1000;
 const PLACE: u64 = 0x5555_6000_0000;
 const TRAMPOLINE: u64 = 0x5555_6100_0000;
 const NEAR: u64 = 0x5555_5600_0000;
+const REDIRECTED: u64 = 0x5555_6200_0000;
+const CELL: u64 = 0x5555_6300_0000;
+const GATE: Gate = Gate { cell: CELL, entered: -128, left: -124, first: 0x5555_6400_0000 };
 const FAR: u64 = 0x7000_0000_0000;
 const CALLBACK: Callback = Callback {
     target: Target::Function(NEAR),
@@ -57,139 +60,109 @@ fn check(code: &[u8], address: u64, expected: Expect) {
 fn a_shared_trampoline_of_two() {
     let second = Callback { ops: 0x1234, ..CALLBACK };
     check(
-        &entry_trampoline(TRAMPOLINE, &[CALLBACK, second]),
+        &entry_trampoline(TRAMPOLINE, &[CALLBACK, second], REDIRECTED),
         TRAMPOLINE,
         expect![[r#"
-        00 57                 push rdi
-        01 56                 push rsi
-        02 52                 push rdx
-        03 51                 push rcx
-        04 50                 push rax
-        05 4150               push r8
-        07 4151               push r9
-        09 4152               push r10
-        0b 4153               push r11
-        0d 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
-        11 488b7df8           mov rdi,[rbp-8]
-        15 488b7fef           mov rdi,[rdi-11h]
-        19 488b7508           mov rsi,[rbp+8]
-        1d 488d15dcfffff5     lea rdx,[555557000000h]
-        24 31c9               xor ecx,ecx
-        26 e8d5fffff4         call 0000555556000000h
-        2b 488b7df8           mov rdi,[rbp-8]
-        2f 488b7fef           mov rdi,[rdi-11h]
-        33 488b7508           mov rsi,[rbp+8]
-        37 ba34120000         mov edx,1234h
-        3c 31c9               xor ecx,ecx
-        3e e8bdfffff4         call 0000555556000000h
-        43 488d65b0           lea rsp,[rbp-50h]
-        47 415b               pop r11
-        49 415a               pop r10
-        4b 4159               pop r9
-        4d 4158               pop r8
-        4f 58                 pop rax
-        50 59                 pop rcx
-        51 5a                 pop rdx
-        52 5e                 pop rsi
-        53 5f                 pop rdi
-        54 c3                 ret
-    "#]],
+            00 57                 push rdi
+            01 56                 push rsi
+            02 52                 push rdx
+            03 51                 push rcx
+            04 50                 push rax
+            05 4150               push r8
+            07 4151               push r9
+            09 4152               push r10
+            0b 4153               push r11
+            0d 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
+            11 488b7df8           mov rdi,[rbp-8]
+            15 488b7fe0           mov rdi,[rdi-20h]
+            19 488b7508           mov rsi,[rbp+8]
+            1d 488d15dcfffff5     lea rdx,[555557000000h]
+            24 31c9               xor ecx,ecx
+            26 e8d5fffff4         call 0000555556000000h
+            2b 488b7df8           mov rdi,[rbp-8]
+            2f 488b7fe0           mov rdi,[rdi-20h]
+            33 488b7508           mov rsi,[rbp+8]
+            37 ba34120000         mov edx,1234h
+            3c 31c9               xor ecx,ecx
+            3e e8bdfffff4         call 0000555556000000h
+            43 488d65b0           lea rsp,[rbp-50h]
+            47 415b               pop r11
+            49 415a               pop r10
+            4b 4159               pop r9
+            4d 4158               pop r8
+            4f 58                 pop rax
+            50 59                 pop rcx
+            51 5a                 pop rdx
+            52 5e                 pop rsi
+            53 5f                 pop rdi
+            54 c3                 ret
+        "#]],
     );
 }
 
 #[test]
 fn its_thunk() {
-    let thunk = entry_thunk(PLACE, TRAMPOLINE, None, &DISPLACED).unwrap();
+    let thunk = entry_thunk(PLACE, &GATE, None, &DISPLACED).unwrap();
     assert_eq!(thunk.code[..8], SITE.to_le_bytes());
-    assert_eq!((thunk.entry, thunk.body), (8, 18));
+    assert_eq!((thunk.entry, thunk.body), (8, 41));
     expect![[r#"
         08 55                 push rbp
         09 4889e5             mov rbp,rsp
-        0c e8efffff00         call 0000555561000000h
-        11 5d                 pop rbp
-        12 55                 push rbp
-        13 4889e5             mov rbp,rsp
-        16 53                 push rbx
-        17 e9ed0f55f5         jmp 0000555555551009h
+        0c 64ff042580ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFF80h]
+        14 0f8819000000       js 0000555560000033h
+        1a ff15e0ffff02       call qword ptr [555563000000h]
+        20 64ff042584ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFF84h]
+        28 5d                 pop rbp
+        29 55                 push rbp
+        2a 4889e5             mov rbp,rsp
+        2d 53                 push rbx
+        2e e9d60f55f5         jmp 0000555555551009h
+        33 e8c8ffff03         call 0000555564000000h
+        38 e9ddffffff         jmp 000055556000001Ah
     "#]]
     .assert_eq(&listing(&thunk.code, PLACE, thunk.entry));
 }
 
 #[test]
-fn a_thunk_that_also_calls_far_caller_supplied_code() {
-    let thunk = entry_thunk(PLACE, TRAMPOLINE, Some(FAR), &DISPLACED).unwrap();
-    let literal = thunk.code.len() - 8;
-    assert_eq!(thunk.code[literal..], FAR.to_le_bytes());
+fn a_thunk_that_also_calls_caller_supplied_code() {
+    let thunk = entry_thunk(PLACE, &GATE, Some(NEAR), &DISPLACED).unwrap();
     expect![[r#"
         08 55                 push rbp
         09 4889e5             mov rbp,rsp
-        0c e8efffff00         call 0000555561000000h
-        11 5d                 pop rbp
-        12 ff1510000000       call qword ptr [555560000028h]
-        18 55                 push rbp
-        19 4889e5             mov rbp,rsp
-        1c 53                 push rbx
-        1d e9e70f55f5         jmp 0000555555551009h
+        0c 64ff042580ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFF80h]
+        14 0f881f000000       js 0000555560000039h
+        1a ff15e0ffff02       call qword ptr [555563000000h]
+        20 64ff042584ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFF84h]
+        28 5d                 pop rbp
+        29 ff15d1fffff5       call qword ptr [555556000000h]
+        2f 55                 push rbp
+        30 4889e5             mov rbp,rsp
+        33 53                 push rbx
+        34 e9d00f55f5         jmp 0000555555551009h
+        39 e8c2ffff03         call 0000555564000000h
+        3e e9d7ffffff         jmp 000055556000001Ah
     "#]]
-    .assert_eq(&listing(&thunk.code[..literal], PLACE, thunk.entry));
+    .assert_eq(&listing(&thunk.code, PLACE, thunk.entry));
 }
 
 #[test]
-fn an_inline_thunk() {
-    let thunk = inline_thunk(PLACE, &[CALLBACK], &DISPLACED).unwrap();
-    assert_eq!(thunk.entry, 0);
+fn the_way_to_elsewhere() {
     check(
-        &thunk.code,
-        PLACE,
+        &redirection(REDIRECTED, GATE.left),
+        REDIRECTED,
         expect![[r#"
-        00 55                 push rbp
-        01 4889e5             mov rbp,rsp
-        04 57                 push rdi
-        05 56                 push rsi
-        06 52                 push rdx
-        07 51                 push rcx
-        08 50                 push rax
-        09 4150               push r8
-        0b 4151               push r9
-        0d 4152               push r10
-        0f 4153               push r11
-        11 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
-        15 488d3de40f55f5     lea rdi,[555555551000h]
-        1c 488b7508           mov rsi,[rbp+8]
-        20 488d15d9fffff6     lea rdx,[555557000000h]
-        27 31c9               xor ecx,ecx
-        29 e8d2fffff5         call 0000555556000000h
-        2e 488d65b8           lea rsp,[rbp-48h]
-        32 415b               pop r11
-        34 415a               pop r10
-        36 4159               pop r9
-        38 4158               pop r8
-        3a 58                 pop rax
-        3b 59                 pop rcx
-        3c 5a                 pop rdx
-        3d 5e                 pop rsi
-        3e 5f                 pop rdi
-        3f 5d                 pop rbp
-        40 55                 push rbp
-        41 4889e5             mov rbp,rsp
-        44 53                 push rbx
-        45 e9bf0f55f5         jmp 0000555555551009h
+        00 64ff042584ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFF84h]
+        08 5d                 pop rbp
+        09 ff6424d8           jmp qword ptr [rsp-28h]
     "#]],
     );
-}
-
-#[test]
-fn full_registers_are_not_for_inline_thunks() {
-    let set = [CALLBACK, Callback { save_regs: true, ..CALLBACK }];
-    assert_eq!(inline_thunk(PLACE, &set, &DISPLACED).unwrap_err(), ThunkError::FullRegisters);
 }
 
 #[test]
 fn what_cannot_be_moved_is_refused() {
     let displaced = Displaced { bytes: &[0xe3, 0, 0x90, 0x90, 0x90], ..DISPLACED };
     let refused = |thunk: Result<EntryThunk, _>| matches!(thunk, Err(ThunkError::Relocate(_)));
-    assert!(refused(entry_thunk(PLACE, TRAMPOLINE, None, &displaced)));
-    assert!(refused(inline_thunk(PLACE, &[CALLBACK], &displaced)));
+    assert!(refused(entry_thunk(PLACE, &GATE, None, &displaced)));
     assert!(refused(direct_thunk(PLACE, NEAR, &displaced)));
 }
 
@@ -200,12 +173,12 @@ fn a_direct_thunk() {
         &thunk.code,
         PLACE,
         expect![[r#"
-        00 e8fbfffff5         call 0000555556000000h
-        05 55                 push rbp
-        06 4889e5             mov rbp,rsp
-        09 53                 push rbx
-        0a e9fa0f55f5         jmp 0000555555551009h
-    "#]],
+            00 ff15fafffff5       call qword ptr [555556000000h]
+            06 55                 push rbp
+            07 4889e5             mov rbp,rsp
+            0a 53                 push rbx
+            0b e9f90f55f5         jmp 0000555555551009h
+        "#]],
     );
 }
 
@@ -213,105 +186,88 @@ fn a_direct_thunk() {
 fn full_registers() {
     let set = [CALLBACK, Callback { save_regs: true, ..CALLBACK }];
     check(
-        &entry_trampoline(TRAMPOLINE, &set),
+        &entry_trampoline(TRAMPOLINE, &set, REDIRECTED),
         TRAMPOLINE,
         expect![[r#"
-        00 55                 push rbp
-        01 9c                 pushfq
-        02 55                 push rbp
-        03 57                 push rdi
-        04 56                 push rsi
-        05 52                 push rdx
-        06 51                 push rcx
-        07 50                 push rax
-        08 4150               push r8
-        0a 4151               push r9
-        0c 4152               push r10
-        0e 4153               push r11
-        10 53                 push rbx
-        11 ff7500             push qword ptr [rbp]
-        14 4154               push r12
-        16 4155               push r13
-        18 4156               push r14
-        1a 4157               push r15
-        1c 488d4508           lea rax,[rbp+8]
-        20 488945f0           mov [rbp-10h],rax
-        24 488b7df8           mov rdi,[rbp-8]
-        28 488b7fef           mov rdi,[rdi-11h]
-        2c 48897de0           mov [rbp-20h],rdi
-        30 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
-        34 488b7df8           mov rdi,[rbp-8]
-        38 488b7fef           mov rdi,[rdi-11h]
-        3c 488b7508           mov rsi,[rbp+8]
-        40 488d15b9fffff5     lea rdx,[555557000000h]
-        47 31c9               xor ecx,ecx
-        49 e8b2fffff4         call 0000555556000000h
-        4e 488b7df8           mov rdi,[rbp-8]
-        52 488b7fef           mov rdi,[rdi-11h]
-        56 488b7508           mov rsi,[rbp+8]
-        5a 488d159ffffff5     lea rdx,[555557000000h]
-        61 488d8d68ffffff     lea rcx,[rbp-98h]
-        68 e893fffff4         call 0000555556000000h
-        6d 488b7df8           mov rdi,[rbp-8]
-        71 488b7fef           mov rdi,[rdi-11h]
-        75 483b7de0           cmp rdi,[rbp-20h]
-        79 0f8534000000       jne 00005555610000B3h
-        7f 488da568ffffff     lea rsp,[rbp-98h]
-        86 415f               pop r15
-        88 415e               pop r14
-        8a 415d               pop r13
-        8c 415c               pop r12
-        8e 8f4500             pop qword ptr [rbp]
-        91 5b                 pop rbx
-        92 488b45e8           mov rax,[rbp-18h]
-        96 86c4               xchg ah,al
-        98 c0e803             shr al,3
-        9b 2401               and al,1
-        9d 047f               add al,7Fh
-        9f 9e                 sahf
-        a0 415b               pop r11
-        a2 415a               pop r10
-        a4 4159               pop r9
-        a6 4158               pop r8
-        a8 58                 pop rax
-        a9 59                 pop rcx
-        aa 5a                 pop rdx
-        ab 5e                 pop rsi
-        ac 5f                 pop rdi
-        ad 488d642418         lea rsp,[rsp+18h]
-        b2 c3                 ret
-        b3 488da568ffffff     lea rsp,[rbp-98h]
-        ba 415f               pop r15
-        bc 415e               pop r14
-        be 415d               pop r13
-        c0 415c               pop r12
-        c2 8f4500             pop qword ptr [rbp]
-        c5 5b                 pop rbx
-        c6 488b45e8           mov rax,[rbp-18h]
-        ca 86c4               xchg ah,al
-        cc c0e803             shr al,3
-        cf 2401               and al,1
-        d1 047f               add al,7Fh
-        d3 9e                 sahf
-        d4 415b               pop r11
-        d6 415a               pop r10
-        d8 4159               pop r9
-        da 4158               pop r8
-        dc 58                 pop rax
-        dd 59                 pop rcx
-        de 5a                 pop rdx
-        df 5e                 pop rsi
-        e0 5f                 pop rdi
-        e1 488d642418         lea rsp,[rsp+18h]
-        e6 50                 push rax
-        e7 488b4500           mov rax,[rbp]
-        eb 488945f8           mov [rbp-8],rax
-        ef 488b45e0           mov rax,[rbp-20h]
-        f3 48894500           mov [rbp],rax
-        f7 58                 pop rax
-        f8 5d                 pop rbp
-        f9 c3                 ret
-    "#]],
+            00 55                 push rbp
+            01 9c                 pushfq
+            02 55                 push rbp
+            03 57                 push rdi
+            04 56                 push rsi
+            05 52                 push rdx
+            06 51                 push rcx
+            07 50                 push rax
+            08 4150               push r8
+            0a 4151               push r9
+            0c 4152               push r10
+            0e 4153               push r11
+            10 53                 push rbx
+            11 ff7500             push qword ptr [rbp]
+            14 4154               push r12
+            16 4155               push r13
+            18 4156               push r14
+            1a 4157               push r15
+            1c 488d4508           lea rax,[rbp+8]
+            20 488945f0           mov [rbp-10h],rax
+            24 488b7df8           mov rdi,[rbp-8]
+            28 488b7fe0           mov rdi,[rdi-20h]
+            2c 48897de0           mov [rbp-20h],rdi
+            30 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
+            34 488b7df8           mov rdi,[rbp-8]
+            38 488b7fe0           mov rdi,[rdi-20h]
+            3c 488b7508           mov rsi,[rbp+8]
+            40 488d15b9fffff5     lea rdx,[555557000000h]
+            47 31c9               xor ecx,ecx
+            49 e8b2fffff4         call 0000555556000000h
+            4e 488b7df8           mov rdi,[rbp-8]
+            52 488b7fe0           mov rdi,[rdi-20h]
+            56 488b7508           mov rsi,[rbp+8]
+            5a 488d159ffffff5     lea rdx,[555557000000h]
+            61 488d8d68ffffff     lea rcx,[rbp-98h]
+            68 e893fffff4         call 0000555556000000h
+            6d 488b7df8           mov rdi,[rbp-8]
+            71 488b7fe0           mov rdi,[rdi-20h]
+            75 483b7de0           cmp rdi,[rbp-20h]
+            79 0f8526000000       jne 00005555610000A5h
+            7f 488da568ffffff     lea rsp,[rbp-98h]
+            86 415f               pop r15
+            88 415e               pop r14
+            8a 415d               pop r13
+            8c 415c               pop r12
+            8e 8f4500             pop qword ptr [rbp]
+            91 5b                 pop rbx
+            92 415b               pop r11
+            94 415a               pop r10
+            96 4159               pop r9
+            98 4158               pop r8
+            9a 58                 pop rax
+            9b 59                 pop rcx
+            9c 5a                 pop rdx
+            9d 5e                 pop rsi
+            9e 5f                 pop rdi
+            9f 488d642418         lea rsp,[rsp+18h]
+            a4 c3                 ret
+            a5 48b80000006255550000 mov rax,555562000000h
+            af 488945f8           mov [rbp-8],rax
+            b3 488da568ffffff     lea rsp,[rbp-98h]
+            ba 415f               pop r15
+            bc 415e               pop r14
+            be 415d               pop r13
+            c0 415c               pop r12
+            c2 8f4500             pop qword ptr [rbp]
+            c5 5b                 pop rbx
+            c6 415b               pop r11
+            c8 415a               pop r10
+            ca 4159               pop r9
+            cc 4158               pop r8
+            ce 58                 pop rax
+            cf 59                 pop rcx
+            d0 5a                 pop rdx
+            d1 5e                 pop rsi
+            d2 5f                 pop rdi
+            d3 488d642418         lea rsp,[rsp+18h]
+            d8 c3                 ret
+        "#]],
     );
 }
 
@@ -322,63 +278,63 @@ fn conditions_are_tested_once_for_neighbours() {
     let filtered = Callback { guard, threads, ..CALLBACK };
     let set = [filtered, filtered, Callback { guard, ..CALLBACK }];
     check(
-        &entry_trampoline(TRAMPOLINE, &set),
+        &entry_trampoline(TRAMPOLINE, &set, REDIRECTED),
         TRAMPOLINE,
         expect![[r#"
-        00 57                 push rdi
-        01 56                 push rsi
-        02 52                 push rdx
-        03 51                 push rcx
-        04 50                 push rax
-        05 4150               push r8
-        07 4151               push r9
-        09 4152               push r10
-        0b 4153               push r11
-        0d 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
-        11 64f60425c8ffffff04 test byte ptr fs:[0FFFFFFFFFFFFFFC8h],4
-        1a 0f845b000000       je 000055556100007Bh
-        20 64833c25c0ffffff00 cmp dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
-        29 0f859f000000       jne 00005555610000CEh
-        2f 64c70425c0ffffff01000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],1
-        3b 488b7df8           mov rdi,[rbp-8]
-        3f 488b7fef           mov rdi,[rdi-11h]
-        43 488b7508           mov rsi,[rbp+8]
-        47 488d15b2fffff5     lea rdx,[555557000000h]
-        4e 31c9               xor ecx,ecx
-        50 e8abfffff4         call 0000555556000000h
-        55 488b7df8           mov rdi,[rbp-8]
-        59 488b7fef           mov rdi,[rdi-11h]
-        5d 488b7508           mov rsi,[rbp+8]
-        61 488d1598fffff5     lea rdx,[555557000000h]
-        68 31c9               xor ecx,ecx
-        6a e891fffff4         call 0000555556000000h
-        6f 64c70425c0ffffff00000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
-        7b 64833c25c0ffffff00 cmp dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
-        84 0f8551000000       jne 00005555610000DBh
-        8a 64c70425c0ffffff01000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],1
-        96 488b7df8           mov rdi,[rbp-8]
-        9a 488b7fef           mov rdi,[rdi-11h]
-        9e 488b7508           mov rsi,[rbp+8]
-        a2 488d1557fffff5     lea rdx,[555557000000h]
-        a9 31c9               xor ecx,ecx
-        ab e850fffff4         call 0000555556000000h
-        b0 64c70425c0ffffff00000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
-        bc 488d65b0           lea rsp,[rbp-50h]
-        c0 415b               pop r11
-        c2 415a               pop r10
-        c4 4159               pop r9
-        c6 4158               pop r8
-        c8 58                 pop rax
-        c9 59                 pop rcx
-        ca 5a                 pop rdx
-        cb 5e                 pop rsi
-        cc 5f                 pop rdi
-        cd c3                 ret
-        ce 64ff0425c4ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFFC4h]
-        d6 e9a0ffffff         jmp 000055556100007Bh
-        db 64ff0425c4ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFFC4h]
-        e3 e9d4ffffff         jmp 00005555610000BCh
-    "#]],
+            00 57                 push rdi
+            01 56                 push rsi
+            02 52                 push rdx
+            03 51                 push rcx
+            04 50                 push rax
+            05 4150               push r8
+            07 4151               push r9
+            09 4152               push r10
+            0b 4153               push r11
+            0d 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
+            11 64f60425c8ffffff04 test byte ptr fs:[0FFFFFFFFFFFFFFC8h],4
+            1a 0f845b000000       je 000055556100007Bh
+            20 64833c25c0ffffff00 cmp dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
+            29 0f859f000000       jne 00005555610000CEh
+            2f 64c70425c0ffffff01000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],1
+            3b 488b7df8           mov rdi,[rbp-8]
+            3f 488b7fe0           mov rdi,[rdi-20h]
+            43 488b7508           mov rsi,[rbp+8]
+            47 488d15b2fffff5     lea rdx,[555557000000h]
+            4e 31c9               xor ecx,ecx
+            50 e8abfffff4         call 0000555556000000h
+            55 488b7df8           mov rdi,[rbp-8]
+            59 488b7fe0           mov rdi,[rdi-20h]
+            5d 488b7508           mov rsi,[rbp+8]
+            61 488d1598fffff5     lea rdx,[555557000000h]
+            68 31c9               xor ecx,ecx
+            6a e891fffff4         call 0000555556000000h
+            6f 64c70425c0ffffff00000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
+            7b 64833c25c0ffffff00 cmp dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
+            84 0f8551000000       jne 00005555610000DBh
+            8a 64c70425c0ffffff01000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],1
+            96 488b7df8           mov rdi,[rbp-8]
+            9a 488b7fe0           mov rdi,[rdi-20h]
+            9e 488b7508           mov rsi,[rbp+8]
+            a2 488d1557fffff5     lea rdx,[555557000000h]
+            a9 31c9               xor ecx,ecx
+            ab e850fffff4         call 0000555556000000h
+            b0 64c70425c0ffffff00000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
+            bc 488d65b0           lea rsp,[rbp-50h]
+            c0 415b               pop r11
+            c2 415a               pop r10
+            c4 4159               pop r9
+            c6 4158               pop r8
+            c8 58                 pop rax
+            c9 59                 pop rcx
+            ca 5a                 pop rdx
+            cb 5e                 pop rsi
+            cc 5f                 pop rdi
+            cd c3                 ret
+            ce 64ff0425c4ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFFC4h]
+            d6 e9a0ffffff         jmp 000055556100007Bh
+            db 64ff0425c4ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFFC4h]
+            e3 e9d4ffffff         jmp 00005555610000BCh
+        "#]],
     );
 }
 
@@ -386,60 +342,60 @@ fn conditions_are_tested_once_for_neighbours() {
 fn targets_far_and_in_cells() {
     let targets = [Target::Function(FAR), Target::Cell(NEAR), Target::Cell(FAR)];
     let set = targets.map(|target| Callback { target, ops: FAR, ..CALLBACK });
-    let code = entry_trampoline(TRAMPOLINE, &set);
+    let code = entry_trampoline(TRAMPOLINE, &set, REDIRECTED);
     let literal = code.len() - 8;
     assert_eq!(code[literal..], FAR.to_le_bytes());
     check(
         &code[..literal],
         TRAMPOLINE,
         expect![[r#"
-        00 57                 push rdi
-        01 56                 push rsi
-        02 52                 push rdx
-        03 51                 push rcx
-        04 50                 push rax
-        05 4150               push r8
-        07 4151               push r9
-        09 4152               push r10
-        0b 4153               push r11
-        0d 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
-        11 488b7df8           mov rdi,[rbp-8]
-        15 488b7fef           mov rdi,[rdi-11h]
-        19 488b7508           mov rsi,[rbp+8]
-        1d 48ba0000000000700000 mov rdx,700000000000h
-        27 31c9               xor ecx,ecx
-        29 ff1559000000       call qword ptr [555561000088h]
-        2f 488b7df8           mov rdi,[rbp-8]
-        33 488b7fef           mov rdi,[rdi-11h]
-        37 488b7508           mov rsi,[rbp+8]
-        3b 48ba0000000000700000 mov rdx,700000000000h
-        45 31c9               xor ecx,ecx
-        47 ff15b3fffff4       call qword ptr [555556000000h]
-        4d 488b7df8           mov rdi,[rbp-8]
-        51 488b7fef           mov rdi,[rdi-11h]
-        55 488b7508           mov rsi,[rbp+8]
-        59 48ba0000000000700000 mov rdx,700000000000h
-        63 31c9               xor ecx,ecx
-        65 48b80000000000700000 mov rax,700000000000h
-        6f ff5000             call qword ptr [rax]
-        72 488d65b0           lea rsp,[rbp-50h]
-        76 415b               pop r11
-        78 415a               pop r10
-        7a 4159               pop r9
-        7c 4158               pop r8
-        7e 58                 pop rax
-        7f 59                 pop rcx
-        80 5a                 pop rdx
-        81 5e                 pop rsi
-        82 5f                 pop rdi
-        83 c3                 ret
-    "#]],
+            00 57                 push rdi
+            01 56                 push rsi
+            02 52                 push rdx
+            03 51                 push rcx
+            04 50                 push rax
+            05 4150               push r8
+            07 4151               push r9
+            09 4152               push r10
+            0b 4153               push r11
+            0d 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
+            11 488b7df8           mov rdi,[rbp-8]
+            15 488b7fe0           mov rdi,[rdi-20h]
+            19 488b7508           mov rsi,[rbp+8]
+            1d 48ba0000000000700000 mov rdx,700000000000h
+            27 31c9               xor ecx,ecx
+            29 ff1559000000       call qword ptr [555561000088h]
+            2f 488b7df8           mov rdi,[rbp-8]
+            33 488b7fe0           mov rdi,[rdi-20h]
+            37 488b7508           mov rsi,[rbp+8]
+            3b 48ba0000000000700000 mov rdx,700000000000h
+            45 31c9               xor ecx,ecx
+            47 ff15b3fffff4       call qword ptr [555556000000h]
+            4d 488b7df8           mov rdi,[rbp-8]
+            51 488b7fe0           mov rdi,[rdi-20h]
+            55 488b7508           mov rsi,[rbp+8]
+            59 48ba0000000000700000 mov rdx,700000000000h
+            63 31c9               xor ecx,ecx
+            65 48b80000000000700000 mov rax,700000000000h
+            6f ff5000             call qword ptr [rax]
+            72 488d65b0           lea rsp,[rbp-50h]
+            76 415b               pop r11
+            78 415a               pop r10
+            7a 4159               pop r9
+            7c 4158               pop r8
+            7e 58                 pop rax
+            7f 59                 pop rcx
+            80 5a                 pop rdx
+            81 5e                 pop rsi
+            82 5f                 pop rdi
+            83 c3                 ret
+        "#]],
     );
 }
 
 /// Only the instructions between the alignment of the stack and the callback, and behind it.
 fn vectors(preserve: Preserve) -> String {
-    let code = entry_trampoline(TRAMPOLINE, &[Callback { preserve, ..CALLBACK }]);
+    let code = entry_trampoline(TRAMPOLINE, &[Callback { preserve, ..CALLBACK }], REDIRECTED);
     let text = listing(&code, TRAMPOLINE, 0);
     let lines = text.lines().skip_while(|line| !line.contains("lea rsp")).collect::<Vec<_>>();
     let end = lines.iter().rposition(|line| line.contains("lea rsp")).unwrap();
@@ -461,7 +417,7 @@ fn vector_state() {
         77 440f11b424e0000000 movups [rsp+0E0h],xmm14
         80 440f11bc24f0000000 movups [rsp+0F0h],xmm15
         89 488b7df8           mov rdi,[rbp-8]
-        8d 488b7fef           mov rdi,[rdi-11h]
+        8d 488b7fe0           mov rdi,[rdi-20h]
         91 488b7508           mov rsi,[rbp+8]
         95 488d1564fffff5     lea rdx,[555557000000h]
         9c 31c9               xor ecx,ecx
@@ -480,7 +436,7 @@ fn vector_state() {
         97 c57c11b424c0010000 vmovups [rsp+1C0h],ymm14
         a0 c57c11bc24e0010000 vmovups [rsp+1E0h],ymm15
         a9 488b7df8           mov rdi,[rbp-8]
-        ad 488b7fef           mov rdi,[rdi-11h]
+        ad 488b7fe0           mov rdi,[rdi-20h]
         b1 488b7508           mov rsi,[rbp+8]
         b5 488d1544fffff5     lea rdx,[555557000000h]
         bc 31c9               xor ecx,ecx
@@ -509,7 +465,7 @@ fn vector_state() {
         155 c4e1f891b42430080000 kmovq [rsp+830h],k6
         15f c4e1f891bc2438080000 kmovq [rsp+838h],k7
         169 488b7df8           mov rdi,[rbp-8]
-        16d 488b7fef           mov rdi,[rdi-11h]
+        16d 488b7fe0           mov rdi,[rdi-20h]
         171 488b7508           mov rsi,[rbp+8]
         175 488d1584fefff5     lea rdx,[555557000000h]
         17c 31c9               xor ecx,ecx
@@ -547,7 +503,7 @@ fn vector_state() {
         60 ba02000000         mov edx,2
         65 480fc7642400       xsavec64 [rsp]
         6b 488b7df8           mov rdi,[rbp-8]
-        6f 488b7fef           mov rdi,[rdi-11h]
+        6f 488b7fe0           mov rdi,[rdi-20h]
         73 488b7508           mov rsi,[rbp+8]
         77 488d1582fffff5     lea rdx,[555557000000h]
         7e 31c9               xor ecx,ecx
@@ -587,7 +543,7 @@ fn the_default_preserves_what_there_is() {
 
 #[test]
 fn a_set_of_nobody_changes_nothing() {
-    let code = entry_trampoline(TRAMPOLINE, &[]);
+    let code = entry_trampoline(TRAMPOLINE, &[], REDIRECTED);
     assert_eq!(code.last(), Some(&0xc3));
     assert!(!listing(&code, TRAMPOLINE, 0).contains("call"));
 }

@@ -1,8 +1,7 @@
 //! A site's own code, for callbacks on entry.
 
-use super::Callback;
-use super::body::{Body, FUNCTION, Function};
-use crate::emit::{Emitter, Reg};
+use super::body::FUNCTION;
+use crate::emit::{Condition, Emitter, Label, Mem, Reg};
 use crate::relocate::{RelocateError, Relocated, relocate};
 
 /// The instructions of a site that its patch displaces.
@@ -21,9 +20,6 @@ pub struct Displaced<'a> {
 /// Why there is no thunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ThunkError {
-    /// Full registers are what shared trampolines are for.
-    #[error("a callback that wants full registers cannot be called by the thunk itself")]
-    FullRegisters,
     /// The displaced instructions cannot be moved.
     #[error(transparent)]
     Relocate(#[from] RelocateError),
@@ -42,56 +38,57 @@ pub struct EntryThunk {
     pub relocated: Relocated,
 }
 
-/// The thunk of a site whose callbacks are called by a shared trampoline, which must be within
-/// reach; and, with `direct`, by caller-supplied code afterwards, as in [`direct_thunk`].
+/// How a thunk comes to its trampoline, and says that a thread is on the way.
+///
+/// Thunks are there for ever, trampolines come and go. A thread counts itself in *before* it reads
+/// the cell, and out when it is back: who stores another trampoline in the cell, has every
+/// processor take notice (`membarrier`), and then finds a thread whose two counts agree, knows
+/// that this thread is not in the old trampoline and never will be. The counts never go back, so
+/// hits that nest need no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Holds the address of the trampoline, aligned to 8 bytes; within reach of the thunk.
+    pub cell: u64,
+    /// Where a thread counts itself in: 4 bytes at this offset from the thread pointer (`fs`).
+    /// The highest bit is set in a thread that nobody knows yet.
+    pub entered: i32,
+    /// Where it counts itself out: likewise 4 bytes.
+    pub left: i32,
+    /// Called by a thread that nobody knows yet, as trampolines are: makes it known, and clears
+    /// the bit. Within reach of the thunk.
+    pub first: u64,
+}
+
+/// The thunk of a site whose callbacks are called by a shared trampoline; and, with `direct`, by
+/// caller-supplied code afterwards, as in [`direct_thunk`].
 ///
 /// # Errors
 /// When the displaced instructions cannot be moved.
 pub fn entry_thunk(
     place: u64,
-    trampoline: u64,
+    gate: &Gate,
     direct: Option<u64>,
     displaced: &Displaced<'_>,
 ) -> Result<EntryThunk, ThunkError> {
     let mut code = Emitter::at(place);
-    let function = code.here();
     code.raw(&displaced.function.to_le_bytes());
     let entry = code.here();
-    begin(&mut code);
-    code.call(trampoline);
-    debug_assert_eq!(code.here().wrapping_add_signed(FUNCTION.into()), function);
+    let unknown = enter(&mut code, gate);
+    debug_assert_eq!(code.here().wrapping_add_signed(FUNCTION.into()), place);
+    code.increment32(Mem::Thread(gate.left));
     code.pop_register(Reg::Rbp);
-    let mut body = Body::new(code, &[], Function::FromThunk);
-    if let Some(direct) = direct {
-        body.call_function(direct);
+    if let Some(cell) = direct {
+        code.call_through(Mem::Absolute(cell));
     }
-    finish(body, place, entry, displaced)
+    let (body, relocated) = append(&mut code, displaced)?;
+    unknown.place(&mut code);
+    Ok(finish(code, place, entry, body, relocated))
 }
 
-/// The thunk of a site whose set is called by the thunk itself: the quickest form, and the
-/// largest.
-///
-/// # Errors
-/// When the displaced instructions cannot be moved, or a callback wants full registers.
-pub fn inline_thunk(
-    place: u64,
-    set: &[Callback],
-    displaced: &Displaced<'_>,
-) -> Result<EntryThunk, ThunkError> {
-    if set.iter().any(|callback| callback.save_regs) {
-        return Err(ThunkError::FullRegisters);
-    }
-    let mut code = Emitter::at(place);
-    begin(&mut code);
-    let mut body = Body::new(code, set, Function::Known(displaced.function));
-    body.with_caller_saved(-9 * 8);
-    body.code.pop_register(Reg::Rbp);
-    finish(body, place, place, displaced)
-}
-
-/// The thunk of a site with caller-supplied code, which is called as the kernel calls direct
-/// trampolines: all registers as on entry to the function, `[rsp]` the address where the function
-/// goes on, `[rsp + 8]` the function's own return address.
+/// The thunk of a site with caller-supplied code, whose address is in the cell `direct`, aligned
+/// to 8 bytes and within reach. It is called as the kernel calls direct trampolines: all registers
+/// as on entry to the function, `[rsp]` the address where the function goes on, `[rsp + 8]` the
+/// function's own return address.
 ///
 /// The code may return, and the function runs; or call `[rsp]` with arguments and a return address
 /// of its own and see the result; or drop `[rsp]` and return to the function's caller. It
@@ -104,29 +101,52 @@ pub fn direct_thunk(
     direct: u64,
     displaced: &Displaced<'_>,
 ) -> Result<EntryThunk, ThunkError> {
-    let mut body = Body::new(Emitter::at(place), &[], Function::FromThunk);
-    body.call_function(direct);
-    finish(body, place, place, displaced)
+    let mut code = Emitter::at(place);
+    code.call_through(Mem::Absolute(direct));
+    let (body, relocated) = append(&mut code, displaced)?;
+    Ok(finish(code, place, place, body, relocated))
 }
 
-/// A frame as functions with a frame pointer have it.
-fn begin(code: &mut Emitter) {
+/// A frame as functions with a frame pointer have it, and in it the call of the trampoline.
+fn enter(code: &mut Emitter, gate: &Gate) -> Unknown {
+    let (taken, known) = (code.label(), code.label());
     code.push_register(Reg::Rbp);
     code.copy(Reg::Rbp, Reg::Rsp);
+    code.increment32(Mem::Thread(gate.entered));
+    code.branch(Condition::Sign, taken);
+    code.place(known);
+    code.call_through(Mem::Absolute(gate.cell));
+    Unknown { taken, known, first: gate.first }
 }
 
-/// Appends the displaced instructions, and what lies behind all code.
-fn finish(
-    mut body: Body<'_>,
-    place: u64,
-    entry: u64,
+/// The way of a thread that nobody knows yet: behind all else, since it is taken once.
+struct Unknown {
+    taken: Label,
+    known: Label,
+    first: u64,
+}
+
+impl Unknown {
+    fn place(self, code: &mut Emitter) {
+        code.place(self.taken);
+        code.call(self.first);
+        code.jump_to(self.known);
+    }
+}
+
+/// Appends the displaced instructions; says where they are.
+fn append(
+    code: &mut Emitter,
     displaced: &Displaced<'_>,
-) -> Result<EntryThunk, ThunkError> {
-    let here = body.code.here();
+) -> Result<(u64, Relocated), RelocateError> {
     let Displaced { address, bytes, resume, .. } = *displaced;
+    let here = code.here();
     let relocated = relocate(bytes, address, resume, here, usize::from(u8::MAX))?;
-    body.code.raw(&relocated.code);
-    let code = body.finish();
+    code.raw(&relocated.code);
+    Ok((here, relocated))
+}
+
+fn finish(code: Emitter, place: u64, entry: u64, body: u64, relocated: Relocated) -> EntryThunk {
     let offset = |address: u64| (address - place) as usize;
-    Ok(EntryThunk { code, entry: offset(entry), body: offset(here), relocated })
+    EntryThunk { entry: offset(entry), body: offset(body), code: code.finish(), relocated }
 }

@@ -1,8 +1,11 @@
 //! Code memory: one mapping to write, another to run, never both in one.
 
+use super::gate;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
-use sledge_engine::dispatch::{Displaced, EntryThunk, ThunkError};
+use sledge_engine::dispatch::{
+    Callback, Displaced, EntryThunk, ThunkError, entry_thunk, entry_trampoline, redirection,
+};
 use sledge_engine::thunk::patch;
 use std::num::NonZeroUsize;
 
@@ -74,6 +77,18 @@ impl Arena {
         let function = self.put(|_| code.to_vec());
         let resume = function + PATCHED as u64;
         Displaced { function, address: function, bytes: &code[..PATCHED], resume }
+    }
+
+    /// A trampoline for a set, which stays.
+    pub(crate) fn trampoline(&mut self, set: &[Callback]) -> u64 {
+        let redirected = self.put(|place| redirection(place, gate::left()));
+        self.put(|place| entry_trampoline(place, set, redirected))
+    }
+
+    /// Has a trampoline called whenever this function is.
+    pub(crate) fn hook(&mut self, site: &Displaced<'_>, trampoline: u64) {
+        let gate = gate::gate(self, trampoline);
+        self.attach(site, |place| entry_thunk(place, &gate, None, site));
     }
 
     /// Generates a thunk, and patches its function to jump there, before anything runs it.

@@ -1,5 +1,6 @@
 //! What the execution tests of `dispatch` are made of.
 
 pub(crate) mod arena;
+pub(crate) mod gate;
 pub(crate) mod list;
 pub(crate) mod machine;
