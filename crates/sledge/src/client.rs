@@ -147,11 +147,6 @@ impl Client {
         self.target.store(nothing as *const () as u64, Ordering::SeqCst);
     }
 
-    /// What trampolines call now.
-    pub(crate) fn target(&self) -> u64 {
-        self.target.load(Ordering::SeqCst)
-    }
-
     /// How often the callback panicked. After the first time it is not called again.
     pub(crate) fn panics(&self) -> u64 {
         self.panics.load(Ordering::SeqCst)

@@ -1,6 +1,6 @@
 //! The one core of this process, and what happens to it when the process forks.
 
-use crate::core::{Core, Retired};
+use crate::core::Core;
 use crate::error::Error;
 use crate::thread::{self, Grace, Quiet};
 use nix::libc;
@@ -102,13 +102,6 @@ fn outside(wait: Wait) -> Result<bool, Error> {
         }
     }
     Ok(false)
-}
-
-/// Retires what is left of an operation that this thread cannot finish.
-pub(crate) fn retire(retired: Retired) {
-    if let Ok(mut locked) = Locked::new() {
-        locked.core().retired.extend(retired);
-    }
 }
 
 /// The lock that is held over a fork.

@@ -117,6 +117,9 @@ struct Block {
     first: u64,
 }
 
+/// Sites without an island, by their place among those asked for.
+type Misses = Vec<(usize, Miss)>;
+
 /// Generates the code that makes a thread known, for a place.
 pub(crate) type First<'a> = dyn Fn(u64) -> Vec<u8> + 'a;
 
@@ -240,7 +243,7 @@ impl Placer {
         self.islands.mappings().iter().for_each(|mapping| space.take(mapping.clone()));
     }
 
-    fn islands(&mut self, spots: &[Spot]) -> io::Result<(Vec<Option<u64>>, Vec<(usize, Miss)>)> {
+    fn islands(&mut self, spots: &[Spot]) -> io::Result<(Vec<Option<u64>>, Misses)> {
         let specs: Vec<SiteSpec> = spots.iter().map(Spot::spec).collect();
         let before = self.islands.clone();
         let placement = retry(|| {

@@ -265,11 +265,6 @@ impl Grace {
         self.waiting.retain(|&entry| is_inside(memory, entry));
         self.waiting.is_empty()
     }
-
-    /// The numbers of the threads that have not been outside yet.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = i32> {
-        self.waiting.iter().map(|entry| (entry & NUMBER) as i32)
-    }
 }
 
 /// Whether a thread is in a trampoline now; one that has ended is not, and leaves the table.
