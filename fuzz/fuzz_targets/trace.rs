@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 
 use libfuzzer_sys::fuzz_target;
-use sledge_trace::Trace;
+use sledge_trace::{Selection, Trace};
 use sledge_trace::event::{Directory, Event, EventKind, Nanos, Sink, ThreadId};
 
 #[derive(Default)]
@@ -29,10 +29,10 @@ fuzz_target!(|bytes: &[u8]| {
     let path = std::env::temp_dir().join(format!("sledge-fuzz-{}", std::process::id()));
     std::fs::write(&path, bytes).unwrap();
     let Ok(trace) = Trace::open(&path) else { return };
-    trace.events(None, &mut Check::default()).unwrap();
+    trace.events(&Selection::default(), &mut Check::default()).unwrap();
     let middle = trace.duration().0 / 2;
     let range = Nanos(middle)..Nanos(middle.saturating_add(1000));
-    trace.events(Some(range), &mut Check::default()).unwrap();
+    trace.events(&Selection::from(range), &mut Check::default()).unwrap();
     for thread in 0..trace.directory().threads.len() as u32 {
         let _ = (trace.still_open(ThreadId(thread)), trace.lifetime(ThreadId(thread)));
     }

@@ -30,14 +30,6 @@ impl<W: Write> Dump<W> {
         Self { output: Output::new(writer), names, members: Memo::default() }
     }
 
-    /// Writes what is still held back.
-    ///
-    /// # Errors
-    /// The writer's.
-    pub fn finish(&mut self) -> io::Result<()> {
-        self.output.finish()
-    }
-
     fn call(&mut self, directory: &Directory, function: FunctionId, depth: u32) {
         let names = &mut self.names;
         let members = self.members.get(function.0, || {
@@ -93,6 +85,10 @@ impl<W: Write> Sink for Dump<W> {
         }
         self.output.bytes.extend_from_slice(b"}\n");
         self.output.batch()
+    }
+
+    fn finish(&mut self, _: &Directory) -> io::Result<()> {
+        self.output.finish()
     }
 }
 

@@ -17,13 +17,11 @@ mod report;
 #[cfg(test)]
 mod synthetic;
 pub mod text;
-mod threads;
 
 pub use dump::Dump;
 pub use names::{AsIs, Names, Naming, module_name};
 pub use replay::{Field, Replay, Style};
 pub use report::{Column, Format, Report, Row, SortKey, write as write_report};
-pub use threads::OnlyThreads;
 
 /// A word of an option that means nothing here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

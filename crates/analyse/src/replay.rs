@@ -121,16 +121,6 @@ impl<W: Write> Replay<W> {
         }
     }
 
-    /// Writes what is still held back: to be called after the last event.
-    ///
-    /// # Errors
-    /// The writer's.
-    pub fn finish(&mut self, directory: &Directory) -> io::Result<()> {
-        self.begin(directory, Nanos::default());
-        self.open_pending(directory);
-        self.output.finish()
-    }
-
     /// Writes the headings once; gives the time of the first event.
     fn begin(&mut self, directory: &Directory, at: Nanos) -> Nanos {
         *self.first.get_or_insert_with(|| {
@@ -221,6 +211,12 @@ impl<W: Write> Sink for Replay<W> {
             EventKind::ThreadStart | EventKind::Switch { .. } | EventKind::ThreadEnd { .. } => {}
         }
         self.output.batch()
+    }
+
+    fn finish(&mut self, directory: &Directory) -> io::Result<()> {
+        self.begin(directory, Nanos::default());
+        self.open_pending(directory);
+        self.output.finish()
     }
 }
 

@@ -160,7 +160,7 @@ impl Report {
 
     /// The rows, sorted by `keys`, equals by name and module. Ends what is still open.
     #[must_use]
-    pub fn finish(mut self, keys: &[SortKey]) -> Vec<Row> {
+    pub fn rows(mut self, keys: &[SortKey]) -> Vec<Row> {
         for stack in self.threads.values_mut() {
             stack.end(&mut self.rows, self.last);
         }

@@ -102,6 +102,7 @@ pub(crate) struct RecordArgs {
 
 const RECORDING: &str = "Recording";
 const FILTERS: &str = "Filters (alike when recording and when reading)";
+const PART: &str = "Part of the trace";
 const LOOK: &str = "Look";
 
 /// An option that is on or off.
@@ -157,11 +158,23 @@ pub(crate) struct FilterArgs {
 }
 
 /// Which trace.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct InputArgs {
     /// Read the trace in FILE
     #[arg(short, long, value_name = "FILE", default_value = "trace.sledge")]
     pub(crate) input: PathBuf,
+    /// Only from TIME on, counted from the beginning of the trace (1.5s, 300ms, …)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = PART)]
+    pub(crate) from: Option<Nanos>,
+    /// Only up to TIME
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = PART)]
+    pub(crate) to: Option<Nanos>,
+    /// Only threads with a name that matches PATTERN
+    #[arg(long, value_name = "PATTERN", help_heading = PART)]
+    pub(crate) thread: Vec<String>,
+    /// Only processes with these ids
+    #[arg(long, value_name = "PID", value_delimiter = ',', help_heading = PART)]
+    pub(crate) pid: Vec<u32>,
 }
 
 /// How names are shown.

@@ -1,6 +1,5 @@
 //! `sledge dump`.
 
-use anyhow::Context;
 use sledge_analyse::Dump;
 
 use crate::arguments::{Colour, DumpArgs, DumpFormat, ScreenArgs};
@@ -17,10 +16,7 @@ pub(crate) fn run(args: &DumpArgs) -> anyhow::Result<()> {
     match args.format {
         DumpFormat::Jsonl => {
             let mut dump = Dump::new(&mut screen, names(args.names.demangle));
-            let done = input.events(&mut dump);
-            // What could be read is written, however far that was.
-            let finished = dump.finish().context("cannot write");
-            done.and(finished)?;
+            input.events(&mut dump)?;
         }
     }
     screen.close()?;

@@ -1,13 +1,15 @@
 //! The trace that a command reads, and which of its calls.
 
+mod part;
+
 use std::path::Path;
 
-use sledge_analyse::{OnlyThreads, module_name};
+use sledge_analyse::module_name;
 use sledge_discover::names::demangle;
 use sledge_filter::{CallFilter, EventFilter, suggest};
-use sledge_trace::Trace;
 use sledge_trace::error::{ReadError, ReplayError};
 use sledge_trace::event::{Directory, FunctionId, Sink};
+use sledge_trace::{Selection, Trace};
 
 use crate::arguments::{Demangle, FilterArgs, InputArgs};
 use crate::demangle::names;
@@ -18,7 +20,7 @@ use crate::failure::{Failure, say};
 pub(crate) struct Input {
     pub(crate) trace: Trace,
     filter: CallFilter,
-    tids: Vec<u32>,
+    selection: Selection,
 }
 
 impl Input {
@@ -34,8 +36,11 @@ impl Input {
             calls.learn(id, &[&function.name, shown], module_name(directory, id));
         }
         check_patterns(&calls, filter, directory, &input.input)?;
-        check_threads(&filter.tid, directory, &input.input)?;
-        Ok(Self { trace, filter: calls, tids: filter.tid.clone() })
+        let selection = Selection {
+            range: part::range(input, &trace)?,
+            threads: part::threads(input, filter, directory)?,
+        };
+        Ok(Self { trace, filter: calls, selection })
     }
 
     /// Gives the calls that pass to `sink`.
@@ -44,11 +49,10 @@ impl Input {
         S: Sink,
         S::Error: std::error::Error + Send + Sync + 'static,
     {
-        let done = if self.filter.is_empty() && self.tids.is_empty() {
-            self.trace.events(None, sink)
+        let done = if self.filter.is_empty() {
+            self.trace.events(&self.selection, sink)
         } else {
-            let mut calls = EventFilter::new(&self.filter, sink);
-            self.trace.events(None, &mut OnlyThreads::new(&self.tids, &mut calls))
+            self.trace.events(&self.selection, &mut EventFilter::new(&self.filter, sink))
         };
         done.map_err(|error| match error {
             ReplayError::Read(error) => {
@@ -109,20 +113,4 @@ fn check_patterns(
         say(&sentence(pattern));
     }
     Ok(())
-}
-
-/// A thread that is not in the trace is most likely mistyped too.
-fn check_threads(tids: &[u32], directory: &Directory, path: &Path) -> Result<(), Failure> {
-    let known = |tid: &u32| directory.threads.iter().any(|thread| thread.tid == *tid);
-    let Some(missing) = tids.iter().find(|tid| !known(tid)) else {
-        return Ok(());
-    };
-    let mut there: Vec<u32> = directory.threads.iter().map(|thread| thread.tid).collect();
-    there.dedup();
-    let shown: Vec<String> = there.iter().take(8).map(ToString::to_string).collect();
-    let more = if there.len() > shown.len() { ", …" } else { "" };
-    Err(Failure::new(
-        format!("no thread {missing} in {}", path.display()),
-        format!("its threads are: {}{more}", shown.join(", ")),
-    ))
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(mut args: LiveArgs) -> anyhow::Result<ExitStatus> {
     };
     args.record.output = Some(path.clone());
     let status = record::run(&args.record)?;
-    let input = InputArgs { input: path.clone() };
+    let input = InputArgs { input: path.clone(), ..InputArgs::default() };
     let shown = replay::show(&input, args.record.filter.tid, &args.look, args.screen);
     match shown {
         Err(error) if !is_broken_pipe(&error) => Err(error),

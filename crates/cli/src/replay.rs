@@ -1,6 +1,5 @@
 //! `sledge replay`.
 
-use anyhow::Context;
 use sledge_analyse::{Replay, Style};
 
 use crate::arguments::{FilterArgs, InputArgs, LookArgs, OutputArgs, ReplayArgs, ScreenArgs};
@@ -39,10 +38,7 @@ fn show_input(
         style.fields.clone_from(fields);
     }
     let mut replay = Replay::new(&mut screen, names(look.names.demangle), style);
-    let done = input.events(&mut replay);
-    // What could be read is shown, however far that was.
-    let finished = replay.finish(input.trace.directory()).context("cannot write");
-    done.and(finished)?;
+    input.events(&mut replay)?;
     screen.close()?;
     honesty::tell(&input.trace, look.names.demangle);
     Ok(())

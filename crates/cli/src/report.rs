@@ -17,7 +17,7 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let patience = Patience::with(format!("reading {}", args.input.input.display()));
     input.events(&mut report)?;
     drop(patience);
-    let rows = report.finish(args.sort.as_deref().unwrap_or(&SortKey::DEFAULT));
+    let rows = report.rows(args.sort.as_deref().unwrap_or(&SortKey::DEFAULT));
     let format = match args.format {
         ReportFormat::Text => Format::Text,
         ReportFormat::Json => Format::Json,

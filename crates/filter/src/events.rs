@@ -46,6 +46,15 @@ impl<'a, S: Sink> EventFilter<'a, S> {
         at
     }
 
+    /// Passes on what is known at `now` to be shown.
+    #[inline]
+    fn pass_on_known(&mut self, directory: &Directory, now: u64) -> Result<(), S::Error> {
+        while let Some((stack, event)) = self.gate.next(now) {
+            self.pass_on(directory, stack, event)?;
+        }
+        Ok(())
+    }
+
     fn pass_on(
         &mut self,
         directory: &Directory,
@@ -93,9 +102,13 @@ impl<S: Sink> Sink for EventFilter<'_, S> {
             }
             EventKind::ThreadStart | EventKind::Lost { .. } => self.gate.pass(now, payload),
         }
-        while let Some((stack, event)) = self.gate.next(now) {
-            self.pass_on(directory, stack, event)?;
-        }
-        Ok(())
+        self.pass_on_known(directory, now)
+    }
+
+    fn finish(&mut self, directory: &Directory) -> Result<(), S::Error> {
+        // Where the end of the trace could not be read, threads may still hold calls back.
+        self.strands.iter_mut().for_each(|strand| strand.finish(&mut self.gate));
+        self.pass_on_known(directory, u64::MAX)?;
+        self.sink.finish(directory)
     }
 }

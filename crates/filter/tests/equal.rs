@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 use sledge_filter::{CallFilter, EventFilter, FilterSpec, Pattern, StepFilter, Syntax};
 use sledge_trace::event::*;
-use sledge_trace::{Trace, Writer};
+use sledge_trace::{Selection, Trace, Writer};
 
 const FUNCTIONS: u32 = 6;
 const END: u64 = 1_000_000;
@@ -232,12 +232,12 @@ proptest! {
         let (_keep, whole) = record(&lanes);
         let mut replayed = Keep::default();
         let filter = call_filter(&spec);
-        whole.events(None, &mut EventFilter::new(&filter, &mut replayed)).unwrap();
+        whole.events(&Selection::default(), &mut EventFilter::new(&filter, &mut replayed)).unwrap();
 
         let filtered = lanes.each_ref().map(|steps| filtered_steps(&spec, steps));
         let (_keep, part) = record(&filtered);
         let mut recorded = Keep::default();
-        part.events(None, &mut recorded).unwrap();
+        part.events(&Selection::default(), &mut recorded).unwrap();
         prop_assert_eq!(replayed.0, recorded.0);
     }
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Instant;
 
 use sledge_trace::event::*;
-use sledge_trace::{Trace, Writer};
+use sledge_trace::{Selection, Trace, Writer};
 
 struct Count(u64);
 
@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let bytes = std::fs::metadata(&path)?.len() as f64;
         let begin = Instant::now();
         let mut count = Count(0);
-        Trace::open(&path)?.events(None, &mut count)?;
+        Trace::open(&path)?.events(&Selection::default(), &mut count)?;
         let read = steps.len() as f64 / begin.elapsed().as_secs_f64() / 1e6;
         println!(
             "stride {stride:2}, {functions:4} functions: {:.2} bytes a call, {:.2} packed; \

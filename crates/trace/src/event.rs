@@ -193,4 +193,14 @@ pub trait Sink {
     /// # Errors
     /// Whatever keeps the sink from going on; the reader stops and passes it up.
     fn event(&mut self, directory: &Directory, event: &Event) -> Result<(), Self::Error>;
+
+    /// Hears that no event follows, also where the rest of the trace cannot be read; not after an
+    /// error of its own.
+    ///
+    /// # Errors
+    /// Whatever keeps the sink from ending well.
+    fn finish(&mut self, directory: &Directory) -> Result<(), Self::Error> {
+        let _ = directory;
+        Ok(())
+    }
 }

@@ -23,5 +23,5 @@ mod varint;
 pub mod writer;
 
 pub use error::{Damage, Flaw, ReadError, ReplayError, WriteError};
-pub use reader::{Cut, Loss, Trace};
+pub use reader::{Cut, Loss, Selection, Trace};
 pub use writer::{Host, Writer};

@@ -2,13 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::ops::Range;
 
 use crate::error::{ReadError, ReplayError};
 use crate::event::{Event, EventKind, FunctionId, Nanos, Sink, ThreadId, Ticks};
 use crate::lane::{Lane, Room};
-use crate::load::Strand;
-use crate::reader::Trace;
+use crate::load::{Strand, thread_at};
+use crate::reader::{Selection, Trace};
 
 /// When a thread was over: when it ended, or with the trace, but not before its last event.
 pub(crate) fn end_of(strand: &Strand, last: Ticks) -> Ticks {
@@ -46,12 +45,13 @@ struct Window {
 }
 
 impl Window {
-    fn new(trace: &Trace, range: Option<Range<Nanos>>) -> Self {
-        let Some(Range { start, end }) = range else {
+    fn new(trace: &Trace, selection: &Selection) -> Self {
+        let Some(range) = &selection.range else {
             return Self { from: Ticks(0), to: None, latest: Nanos(u64::MAX) };
         };
         let clock = &trace.loaded.clock;
-        Self { from: clock.ticks(start), to: Some(clock.ticks(end)), latest: end }
+        let (from, to) = (clock.ticks(range.start), clock.ticks(range.end));
+        Self { from, to: Some(to), latest: range.end }
     }
 
     /// The lane of a thread that lives within the window, and whether the window closes it.
@@ -67,17 +67,18 @@ impl Window {
     }
 }
 
-/// Gives the events of `range` to `sink`.
+/// Gives the events that are selected to `sink`.
 pub(crate) fn events<S: Sink>(
     trace: &Trace,
-    range: Option<Range<Nanos>>,
+    selection: &Selection,
     sink: &mut S,
 ) -> Result<(), ReplayError<S::Error>> {
-    let window = Window::new(trace, range);
+    let window = Window::new(trace, selection);
     let mut room = Room::new();
     let mut lanes = Vec::new();
     let mut before = Vec::new();
-    for number in 0..trace.loaded.strands.len() {
+    let threads = 0..trace.loaded.strands.len();
+    for number in threads.filter(|&number| selection.has(thread_at(number))) {
         let Some((mut lane, closed)) = window.lane(trace, number) else { continue };
         for (at, kind) in lane.seek(window.from, &mut room)? {
             before.push((at, lane.thread(), kind));

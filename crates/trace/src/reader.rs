@@ -22,6 +22,27 @@ pub struct Cut {
     pub at: Nanos,
 }
 
+/// Which part of a trace is read: all of it by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only what happens within; the end is not part of it.
+    pub range: Option<Range<Nanos>>,
+    /// Only these threads. The others are not read at all.
+    pub threads: Option<Vec<ThreadId>>,
+}
+
+impl From<Range<Nanos>> for Selection {
+    fn from(range: Range<Nanos>) -> Self {
+        Self { range: Some(range), threads: None }
+    }
+}
+
+impl Selection {
+    pub(crate) fn has(&self, thread: ThreadId) -> bool {
+        self.threads.as_ref().is_none_or(|threads| threads.contains(&thread))
+    }
+}
+
 /// A stretch of a thread of which events were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
@@ -111,7 +132,8 @@ impl Trace {
         merge::still_open(self, thread)
     }
 
-    /// Gives the events of all threads to `sink`, in time order.
+    /// Gives the events that are selected to `sink`, in time order over all threads, and then
+    /// tells it to finish.
     ///
     /// A range is presented as a trace of its own: its threads start, and the calls open at its
     /// beginning are entered, at their true times before it; calls open at its end are counted
@@ -121,10 +143,14 @@ impl Trace {
     /// When the file cannot be read, or the sink's.
     pub fn events<S: Sink>(
         &self,
-        range: Option<Range<Nanos>>,
+        selection: &Selection,
         sink: &mut S,
     ) -> Result<(), ReplayError<S::Error>> {
-        merge::events(self, range, sink)
+        let read = merge::events(self, selection, sink);
+        if !matches!(read, Err(ReplayError::Sink(_))) {
+            sink.finish(self.directory()).map_err(ReplayError::Sink)?;
+        }
+        read
     }
 
     pub(crate) fn nanos(&self, ticks: Ticks) -> Nanos {

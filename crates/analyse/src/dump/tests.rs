@@ -9,7 +9,7 @@ fn lines(script: &Script) -> Vec<Value> {
     let mut out = Vec::new();
     let mut dump = Dump::new(&mut out, Names::new(Box::new(AsIs)));
     script.feed(&mut dump);
-    dump.finish().unwrap();
+    dump.finish(&script.directory).unwrap();
     let text = String::from_utf8(out).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

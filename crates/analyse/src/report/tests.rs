@@ -10,7 +10,7 @@ use crate::synthetic::{Script, directory};
 fn rows(script: &Script, keys: &[SortKey]) -> Vec<Row> {
     let mut report = Report::new(Names::new(Box::new(AsIs)));
     script.feed(&mut report);
-    report.finish(keys)
+    report.rows(keys)
 }
 
 fn written(rows: &[Row], format: Format, columns: &[Column]) -> String {

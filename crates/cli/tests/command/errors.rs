@@ -50,7 +50,7 @@ fn a_pattern_that_is_wrong() {
 
 #[test]
 fn a_thread_that_is_not_there() {
-    let expected = "sledge: no thread 7 in trace.sledge\n        its threads are: 4711, 4712\n";
+    let expected = "sledge: no thread 7 in the trace\n        there are: 4711, 4712\n";
     fails(&Place::with_trace(), "replay --tid 7", 1, expected);
 }
 

@@ -66,6 +66,30 @@ fn filters_choose_calls() {
 }
 
 #[test]
+fn a_part_of_the_trace_is_chosen() {
+    let place = Place::with_trace();
+    // What is open at the beginning is entered then; what is open at the end stays so.
+    let part = place.code("--from 2.6us --to 3500ns --tid 4711");
+    assert_eq!(part, "main() {\n  serve() {\n    puts() {\n");
+    assert_eq!(place.code("--to 900"), "main() {\n");
+    assert_eq!(place.code("--thread worker -D 1"), "serve();\n");
+    assert_eq!(place.code("--thread w.*r -D 1"), "serve();\n");
+    assert_eq!(place.code("--pid 4711 --tid 4712 -D 1"), "serve();\n");
+    let said = place.sledge("report --from 4us --to 16us --thread app --format csv");
+    assert!(said.stdout.contains("\nputs,libc.so.6,1,12000,12000,"), "{}", said.stdout);
+    for (words, expected) in [
+        ("replay --from 2s --to 1s", "sledge: --from is not before --to\n"),
+        ("report --from 2s", "sledge: nothing was recorded so late\n"),
+        ("dump --thread nobody", "sledge: no thread named 'nobody' in the trace\n"),
+        ("dump --pid 1", "sledge: no process 1 in the trace\n"),
+    ] {
+        let said = place.sledge(words);
+        assert!(said.stderr.starts_with(expected), "{words}: {}", said.stderr);
+        assert_ne!(said.status, Some(0));
+    }
+}
+
+#[test]
 fn report_adds_up() {
     let said = Place::with_trace().sledge("report -s self,func");
     let expected = "  Total time   Self time       Calls  Function

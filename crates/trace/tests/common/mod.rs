@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use sledge_trace::event::*;
-use sledge_trace::{Host, Trace, Writer};
+use sledge_trace::{Host, Selection, Trace, Writer};
 
 /// A sink that keeps all events and checks what every sink may rely on.
 #[derive(Default)]
@@ -36,13 +36,13 @@ impl Sink for Keep {
 
 pub fn events(trace: &Trace) -> Vec<Event> {
     let mut keep = Keep::default();
-    trace.events(None, &mut keep).unwrap();
+    trace.events(&Selection::default(), &mut keep).unwrap();
     keep.events
 }
 
 pub fn events_in(trace: &Trace, from: u64, to: u64) -> Vec<Event> {
     let mut keep = Keep::default();
-    trace.events(Some(Nanos(from)..Nanos(to)), &mut keep).unwrap();
+    trace.events(&Selection::from(Nanos(from)..Nanos(to)), &mut keep).unwrap();
     keep.events
 }
 
