@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::error::Error;
-use crate::thread::{self, Grace, Quiet};
+use crate::thread::{self, Quiet, Seen};
 use nix::libc;
 use std::cell::UnsafeCell;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -85,24 +85,32 @@ pub(crate) fn reap(wait: Wait) -> Result<(), Error> {
 /// Whether every thread has been outside.
 fn outside(wait: Wait) -> Result<bool, Error> {
     let _quiet = Quiet::begin();
-    let mut grace = Grace::begin().map_err(Error::system("watching the threads"))?;
-    let mut pause = Duration::from_micros(1);
+    let mut grace = thread::begin_grace().map_err(Error::system("watching the threads"))?;
+    let mut pause = Duration::from_micros(10);
     for round in 0_u64.. {
-        if grace.poll() {
+        // A thread that does little else than hits is seldom outside: one look is not enough.
+        let mut seen = grace.poll();
+        for _ in 0..LOOKS {
+            if seen != Seen::Moving {
+                break;
+            }
+            seen = grace.poll();
+        }
+        if seen == Seen::AllOutside {
             return Ok(true);
         }
-        if wait == Wait::No && round >= 3 {
+        if wait == Wait::No && round >= 1 {
             break;
         }
-        if round < 20 {
-            std::thread::yield_now();
-        } else {
-            std::thread::sleep(pause);
-            pause = (2 * pause).min(Duration::from_millis(1));
-        }
+        // Not `yield_now`: among threads that run all the time it costs a time slice of each.
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(1));
     }
     Ok(false)
 }
+
+/// How often running threads are looked at before the next pause.
+const LOOKS: usize = 200;
 
 /// The lock that is held over a fork.
 struct Held(UnsafeCell<Option<MutexGuard<'static, Option<Core>>>>);

@@ -2,15 +2,9 @@
 //!
 //! A thread counts itself in before it reads the cell of a thunk, and out when it is back from the
 //! trampoline ([`sledge_engine::dispatch::Gate`]). From these two counts [`Grace`] learns when
-//! nobody can be in a trampoline any more that no cell leads to.
-//!
-//! # Why that is correct
-//! Who retires a trampoline stores another in every cell that led to it, then has every processor
-//! take notice (`membarrier`), then reads the counts of all threads. A thread either read the cell
-//! before the barrier, and then its count in is seen, since it was made before; or it reads the
-//! cell after the barrier, and finds the other trampoline. So a thread whose counts agree once is
-//! out, and stays out. A thread that is not in the table yet puts itself there, by a locked
-//! instruction, before it reads a cell.
+//! nobody can be in a trampoline any more that no cell leads to; `table` says why that is right.
+
+mod table;
 
 use nix::libc;
 use sledge_engine::dispatch::{Guard, ThreadFilter};
@@ -18,8 +12,11 @@ use std::arch::{asm, global_asm};
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
+use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use table::Seen;
+use table::{Look, Table};
 
 // Thread-local storage at a constant distance from the thread pointer, for generated code.
 global_asm!(
@@ -35,9 +32,6 @@ global_asm!(
     ".popsection",
 );
 
-/// The highest bit of `entered`: set in a thread that is not in the table.
-const UNKNOWN: u32 = 1 << 31;
-
 /// The block of a thread. Generated code counts; the rest is written under the table's rules.
 #[repr(C)]
 struct Block {
@@ -48,8 +42,10 @@ struct Block {
     left_out: u32,
     /// Which thread filters want this thread: bit `n` of them all belongs to filter `n`.
     wanted: u64,
-    /// The block's own address, once it is in the table.
-    own: u64,
+    /// The entry of the table that stands for this block; 0 in a new thread.
+    entry: u64,
+    /// The number of its thread.
+    number: i32,
 }
 
 /// Offsets of the fields from the thread pointer.
@@ -95,91 +91,102 @@ fn own() -> *mut Block {
     std::ptr::with_exposed_provenance_mut((pointer as i64 + block_offset()) as usize)
 }
 
-/// Threads, each by its block and its number: `block / 64` above 22 bits of number. Neither the
-/// kernel's numbers (`PID_MAX_LIMIT`) nor user addresses are larger.
+/// The table of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own;
+
 static TABLE: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
-/// Entries that were ever used.
+/// Places of the table that were ever used.
 static USED: AtomicUsize = AtomicUsize::new(0);
 /// More threads than that at once are not known: nothing is freed then.
 const MOST: usize = 1 << 16;
 /// Threads that found no place.
 static UNPLACED: AtomicUsize = AtomicUsize::new(0);
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// The process that the table is about.
+static OWNER: AtomicI32 = AtomicI32::new(0);
 
-const NUMBER_BITS: u32 = 22;
-const NUMBER: u64 = (1 << NUMBER_BITS) - 1;
+impl Table for Own {
+    #[inline(always)]
+    fn most(&self) -> usize {
+        MOST
+    }
+
+    #[inline(always)]
+    fn used(&self) -> usize {
+        USED.load(Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn raise_used(&self, to: usize) {
+        USED.fetch_max(to, Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn get(&self, at: usize) -> u64 {
+        TABLE[at].load(Ordering::SeqCst)
+    }
+
+    #[inline(always)]
+    fn replace(&self, at: usize, from: u64, to: u64) -> bool {
+        TABLE[at].compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
 
 /// Takes this thread into the table. Called by generated code as callbacks are; calls nothing that
 /// could be traced.
 #[unsafe(link_section = "sledge_trap")]
 pub(crate) extern "C" fn register(_: u64, _: u64, _: *const c_void, _: *mut c_void) {
-    let block = own();
-    let number = thread_number();
-    let entry = (block.addr() as u64 >> 6) << NUMBER_BITS | number;
-    if !insert(entry, number) {
-        UNPLACED.fetch_add(1, Ordering::SeqCst);
-    }
+    let (block, number) = (own(), thread_number());
     // SAFETY: this thread's own block; others only read it, or change filter bits after they found
     // it in the table.
     unsafe {
-        (&raw mut (*block).own).write_volatile(block.addr() as u64);
-        crate::filters::apply(number as i32, &raw mut (*block).wanted);
-        let entered = &raw mut (*block).entered;
-        asm!("btr dword ptr [{}], 31", in(reg) entered, options(nostack));
+        if (&raw const (*block).entry).read_volatile() == 0 {
+            let generation = GENERATION.fetch_add(1, Ordering::SeqCst);
+            let entry = table::entry(block.addr() as u64, generation);
+            (&raw mut (*block).entry).write_volatile(entry);
+        }
+        (&raw mut (*block).number).write_volatile(number);
+        if !table::insert(&Own, (&raw const (*block).entry).read_volatile()) {
+            UNPLACED.fetch_add(1, Ordering::SeqCst);
+        }
+        crate::filters::apply(number, &raw mut (*block).wanted);
+        // Who only borrows this block leaves it to its owner to say which thread it is.
+        if number != BORROWED {
+            let entered = &raw mut (*block).entered;
+            asm!("btr dword ptr [{}], 31", in(reg) entered, options(nostack));
+        }
     }
 }
 
-/// Whether the entry has a place; what else claims to be this thread is out of date.
-#[unsafe(link_section = "sledge_trap")]
-fn insert(entry: u64, number: u64) -> bool {
-    let mut present = false;
-    let mut free = usize::MAX;
-    let used = USED.load(Ordering::SeqCst);
-    let mut at = 0;
-    while at < used && at < MOST {
-        let found = TABLE[at].load(Ordering::SeqCst);
-        if found == entry {
-            present = true;
-        } else if found & NUMBER == number && found != 0 {
-            let _ = TABLE[at].compare_exchange(found, 0, Ordering::SeqCst, Ordering::SeqCst);
-        } else if found == 0 && free == usize::MAX {
-            free = at;
-        }
-        at += 1;
-    }
-    if present {
-        return true;
-    }
-    if free != usize::MAX {
-        let taken = TABLE[free].compare_exchange(0, entry, Ordering::SeqCst, Ordering::SeqCst);
-        if taken.is_ok() {
-            return true;
-        }
-    }
-    let mut at = USED.fetch_add(1, Ordering::SeqCst);
-    while at < MOST {
-        let taken = TABLE[at].compare_exchange(0, entry, Ordering::SeqCst, Ordering::SeqCst);
-        if taken.is_ok() {
-            return true;
-        }
-        at += 1;
-    }
-    USED.fetch_sub(1, Ordering::SeqCst);
-    false
-}
+/// The number of a thread in another process that shares this memory: a child of `vfork` runs on
+/// its parent's block, and is none of the threads that can be asked for.
+const BORROWED: i32 = 0;
 
 #[inline(always)]
-fn thread_number() -> u64 {
-    let number: u64;
-    // SAFETY: `gettid` changes nothing but these registers.
+fn thread_number() -> i32 {
+    if system_call(libc::SYS_getpid) != OWNER.load(Ordering::SeqCst) {
+        return BORROWED;
+    }
+    system_call(libc::SYS_gettid)
+}
+
+/// A system call that takes nothing and cannot fail, without libc, whose functions may be patched.
+#[inline(always)]
+fn system_call(number: libc::c_long) -> i32 {
+    let result: u64;
+    // SAFETY: changes nothing but these registers.
     unsafe {
-        asm!("syscall", inlateout("rax") libc::SYS_gettid as u64 => number,
+        asm!("syscall", inlateout("rax") number as u64 => result,
             out("rcx") _, out("r11") _, options(nostack));
     }
-    number
+    result as i32
 }
 
 /// Makes this thread known, so that what it does under a lock needs no first time.
 pub(crate) fn register_own() {
+    let own = system_call(libc::SYS_getpid);
+    let _ = OWNER.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst);
     register(0, 0, std::ptr::null(), std::ptr::null_mut());
 }
 
@@ -188,6 +195,7 @@ pub(crate) fn start_anew() {
     for entry in &TABLE[..USED.load(Ordering::SeqCst).min(MOST)] {
         entry.store(0, Ordering::SeqCst);
     }
+    OWNER.store(system_call(libc::SYS_getpid), Ordering::SeqCst);
     register_own();
 }
 
@@ -198,12 +206,8 @@ pub(crate) fn inside() -> bool {
         let block = own();
         let entered = (&raw const (*block).entered).read_volatile();
         let left = (&raw const (*block).left).read_volatile();
-        depth(entered, left) != 0
+        table::depth(entered, left) != 0
     }
-}
-
-fn depth(entered: u32, left: u32) -> u32 {
-    entered.wrapping_sub(left) & !UNKNOWN
 }
 
 /// While it lives, this thread's calls reach no guarded callback, and are not counted as left out:
@@ -236,76 +240,61 @@ impl Drop for Quiet {
     }
 }
 
-/// Waits until every thread has been out of all trampolines once.
+/// The blocks of all threads of this process, as far as they can be read.
 #[derive(Debug)]
-pub(crate) struct Grace {
-    memory: File,
-    /// Entries of the table that have not been seen outside yet.
-    waiting: Vec<u64>,
-}
+pub(crate) struct Blocks(File);
 
-impl Grace {
-    /// To be called after a barrier that followed the last store to a cell.
-    ///
+impl Blocks {
     /// # Errors
     /// When this process' memory cannot be read through `/proc`, or the table is full.
-    pub(crate) fn begin() -> io::Result<Self> {
+    fn open() -> io::Result<Self> {
         if UNPLACED.load(Ordering::SeqCst) != 0 {
             return Err(io::Error::other("more threads than can be watched"));
         }
-        let memory = File::open("/proc/self/mem")?;
-        let table = &TABLE[..USED.load(Ordering::SeqCst).min(MOST)];
-        let entries = table.iter().map(|entry| entry.load(Ordering::SeqCst));
-        Ok(Self { memory, waiting: entries.filter(|&entry| entry != 0).collect() })
+        Ok(Self(File::open("/proc/self/mem")?))
     }
 
-    /// Looks once more at those that were inside; says whether all have been outside.
-    pub(crate) fn poll(&mut self) -> bool {
-        let memory = &self.memory;
-        self.waiting.retain(|&entry| is_inside(memory, entry));
-        self.waiting.is_empty()
+    fn read<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // What cannot be read is not there any more.
+        self.0.read_exact_at(&mut bytes, address).ok().map(|()| bytes)
     }
 }
 
-/// Whether a thread is in a trampoline now; one that has ended is not, and leaves the table.
-fn is_inside(memory: &File, entry: u64) -> bool {
-    let block = (entry >> NUMBER_BITS) << 6;
-    let mut bytes = [0; size_of::<Block>()];
-    let alive = is_alive((entry & NUMBER) as i32);
-    if !alive || memory.read_exact_at(&mut bytes, block).is_err() || word(&bytes, 24) != block {
-        remove(entry);
-        return false;
+impl Look for Blocks {
+    fn left(&self, block: u64) -> Option<u32> {
+        self.read(block + offset_of!(Block, left) as u64).map(u32::from_le_bytes)
     }
-    // One read, whose words the kernel copies in ascending order or all at once; `left` may only
-    // be the newer of the two. So read it first, by itself.
-    let mut left = [0; 4];
-    let mut entered = [0; 4];
-    let read = memory
-        .read_exact_at(&mut left, block + 4)
-        .and_then(|()| memory.read_exact_at(&mut entered, block));
-    read.is_ok() && depth(u32::from_le_bytes(entered), u32::from_le_bytes(left)) != 0
-}
 
-fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..at + 8].iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
-}
-
-fn is_alive(number: i32) -> bool {
-    // SAFETY: signal 0 is not sent; only its permission and its receiver are looked at.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), number, 0) == 0 }
-}
-
-/// Takes an ended thread out of the table; a new one that came to the same number and block in the
-/// meantime stays.
-fn remove(entry: u64) {
-    let table = &TABLE[..USED.load(Ordering::SeqCst).min(MOST)];
-    for place in table.iter().filter(|place| place.load(Ordering::SeqCst) == entry) {
-        if place.compare_exchange(entry, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-            && is_alive((entry & NUMBER) as i32)
-        {
-            let _ = place.compare_exchange(0, entry, Ordering::SeqCst, Ordering::SeqCst);
-        }
+    fn entered(&self, block: u64) -> Option<u32> {
+        self.read(block + offset_of!(Block, entered) as u64).map(u32::from_le_bytes)
     }
+
+    fn entry(&self, block: u64) -> Option<u64> {
+        self.read(block + offset_of!(Block, entry) as u64).map(u64::from_le_bytes)
+    }
+
+    fn has_ended(&self, block: u64) -> bool {
+        let number = self.read(block + offset_of!(Block, number) as u64).map(i32::from_le_bytes);
+        number.is_none_or(|number| number != BORROWED && has_ended(number))
+    }
+}
+
+/// Waits until every thread has been out of all trampolines once.
+pub(crate) type Grace = table::Grace<Own, Blocks>;
+
+/// To be called after a barrier that followed the last store to a cell.
+///
+/// # Errors
+/// When this process' memory cannot be read through `/proc`, or the table is full.
+pub(crate) fn begin_grace() -> io::Result<Grace> {
+    Ok(Grace::begin(Own, Blocks::open()?))
+}
+
+fn has_ended(number: i32) -> bool {
+    // SAFETY: signal 0 is not sent; only its receiver is looked for.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), number, 0) };
+    answer != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Writes the filter bits of all known threads.
@@ -313,15 +302,18 @@ fn remove(entry: u64) {
 /// # Errors
 /// When this process' memory cannot be written through `/proc`.
 pub(crate) fn write_filters() -> io::Result<()> {
-    let memory = File::options().read(true).write(true).open("/proc/self/mem")?;
+    let blocks = Blocks(File::options().read(true).write(true).open("/proc/self/mem")?);
     for entry in &TABLE[..USED.load(Ordering::SeqCst).min(MOST)] {
         let entry = entry.load(Ordering::SeqCst);
-        let (block, number) = ((entry >> NUMBER_BITS) << 6, (entry & NUMBER) as i32);
+        let block = table::block(entry);
         // A thread that has ended has no use for them; one that is ending may still be mapped.
-        if entry != 0 && is_alive(number) {
-            let bits = crate::filters::bits(number).to_le_bytes();
-            let _ = memory.write_all_at(&bits, block + 16);
+        if entry == 0 || blocks.entry(block) != Some(entry) || blocks.has_ended(block) {
+            continue;
         }
+        let number = blocks.read(block + offset_of!(Block, number) as u64);
+        let bits = crate::filters::bits(number.map_or(BORROWED, i32::from_le_bytes));
+        let place = block + offset_of!(Block, wanted) as u64;
+        let _ = blocks.0.write_all_at(&bits.to_le_bytes(), place);
     }
     Ok(())
 }
