@@ -2,16 +2,21 @@
 //! and writes to any [`std::io::Write`].
 //!
 //! * [`Replay`] shows the calls as nested code,
-//! * [`Report`] adds up where the time went,
+//! * [`Report`] adds up where the time went; a [`Diff`] compares such reports,
 //! * [`Dump`] writes one JSON object a line.
+//!
+//! An analysis of whole calls, rather than of their entries and exits, is a [`calls::Visitor`].
 //!
 //! No analysis opens a file or knows a mangling scheme: [`Names`] is given a [`Naming`].
 #![forbid(unsafe_code)]
 
+pub mod calls;
 mod dump;
+pub mod histogram;
 pub mod json;
 mod names;
 mod output;
+mod records;
 mod replay;
 mod report;
 #[cfg(test)]
@@ -19,9 +24,13 @@ mod synthetic;
 pub mod text;
 
 pub use dump::Dump;
-pub use names::{AsIs, Names, Naming, module_name};
+pub use names::{AsIs, Names, Naming, Place, Places, module_name};
+pub use records::Format;
 pub use replay::{Field, Replay, Style};
-pub use report::{Column, Format, Report, Row, SortKey, write as write_report};
+pub use report::{
+    By, Change, Changed, Column, Diff, Report, Row, SortKey, Verdict, write as write_report,
+    write_diff,
+};
 
 /// A word of an option that means nothing here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use sledge_trace::event::{Directory, FunctionId};
+use sledge_trace::event::{Directory, Function, FunctionId, Object};
+
+use crate::text::printable;
 
 /// Turns names of symbol tables into names for people.
 pub trait Naming: fmt::Debug {
@@ -25,11 +27,29 @@ impl Naming for AsIs {
     }
 }
 
-/// The readable names of a trace's functions.
+/// A place in the sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as the compiler was given it.
+    pub file: String,
+    /// The line; 0 where that is not known.
+    pub line: u32,
+}
+
+/// Knows where functions stand in their sources.
+pub trait Places: fmt::Debug {
+    /// Where a function begins.
+    fn place(&mut self, object: &Object, function: &Function) -> Option<Place>;
+}
+
+/// The readable names of a trace's functions, and where they stand.
 #[derive(Debug)]
 pub struct Names {
     naming: Box<dyn Naming>,
+    places: Option<Box<dyn Places>>,
+    printed: bool,
     known: Memo<Label>,
+    placed: Memo<Option<Place>>,
 }
 
 /// A name, alone and as a call.
@@ -44,7 +64,36 @@ impl Names {
     /// Names made by `naming`.
     #[must_use]
     pub fn new(naming: Box<dyn Naming>) -> Self {
-        Self { naming, known: Memo::default() }
+        let (known, placed) = (Memo::default(), Memo::default());
+        Self { naming, places: None, printed: false, known, placed }
+    }
+
+    /// The same, to be shown on a terminal: names are nothing but text.
+    #[must_use]
+    pub(crate) fn printed(self) -> Self {
+        Self { printed: true, ..self }
+    }
+
+    /// The same, with someone who knows the sources.
+    #[must_use]
+    pub fn with_places(self, places: Box<dyn Places>) -> Self {
+        Self { places: Some(places), ..self }
+    }
+
+    /// Where a function begins in its source.
+    pub fn place(&mut self, directory: &Directory, function: FunctionId) -> Option<&Place> {
+        let places = self.places.as_mut()?;
+        let make = || {
+            let known = directory.functions.get(function.0 as usize)?;
+            let object = directory.objects.get(known.object.0 as usize)?;
+            places.place(object, known)
+        };
+        self.placed.get(function.0, make).as_ref()
+    }
+
+    /// The source file of a function; `?` where that is not known.
+    pub fn file(&mut self, directory: &Directory, function: FunctionId) -> &str {
+        self.place(directory, function).map_or("?", |place| &place.file)
     }
 
     /// The name of a function; `module+0x1234` where its object has none.
@@ -59,9 +108,12 @@ impl Names {
     }
 
     fn label(&mut self, directory: &Directory, function: FunctionId) -> &Label {
-        let naming = self.naming.as_ref();
+        let (naming, printed) = (self.naming.as_ref(), self.printed);
         self.known.get(function.0, || {
             let mut call = readable(naming, directory, function);
+            if printed {
+                call = printable(&call).into_owned();
+            }
             let name = call.len();
             if !(naming.parameters() && call.contains('(')) {
                 call.push_str("()");
@@ -101,6 +153,7 @@ impl<T> Default for Memo<T> {
 
 impl<T> Memo<T> {
     /// The value of `index`, made now if it is not known yet.
+    #[inline]
     pub(crate) fn get(&mut self, index: u32, make: impl FnOnce() -> T) -> &mut T {
         let index = index as usize;
         if index >= self.0.len() {
@@ -109,8 +162,8 @@ impl<T> Memo<T> {
         self.0[index].get_or_insert_with(make)
     }
 
-    /// The values made so far.
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.0.iter_mut().flatten()
+    /// No index up to now was as large.
+    pub(crate) fn len(&self) -> u32 {
+        self.0.len() as u32
     }
 }

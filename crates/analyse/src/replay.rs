@@ -8,7 +8,7 @@ use sledge_trace::event::{Directory, Ending, Event, EventKind, FunctionId, Nanos
 
 use crate::names::{Memo, Names, module_name};
 use crate::output::Output;
-use crate::{UnknownWord, parse_list};
+use crate::{UnknownWord, parse_list, text};
 
 use line::Line;
 
@@ -225,7 +225,7 @@ impl ThreadView {
         let known = directory.threads.get(thread.0 as usize);
         Self {
             label: line.thread_label(known.map_or(0, |known| known.tid)),
-            comm: known.map_or("", |known| &known.name).into(),
+            comm: text::printable(known.map_or("", |known| &known.name)).into(),
             last: at,
             depth: 0,
         }

@@ -1,62 +1,34 @@
-//! Where the time went, by function.
+//! Where the time went: by function, module, thread or source file.
 
+mod diff;
+mod row;
 mod write;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use sledge_trace::event::{Directory, Ending, Event, EventKind, FunctionId, Nanos, Sink};
+use sledge_trace::event::{Directory, Ending, FunctionId, ThreadId};
 
+use crate::calls::{Begun, Calls, Ended, Visitor};
 use crate::names::{Memo, Names, module_name};
 use crate::{UnknownWord, parse_list};
 
-pub use write::{Column, Format, write};
+pub use diff::{Change, Changed, Diff, Verdict, write as write_diff};
+pub use row::Row;
+pub use write::{Column, write};
 
-/// What is known of one function, or of several that cannot be told apart by name and module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Its readable name.
-    pub name: Box<str>,
-    /// The file name of its object.
-    pub module: Box<str>,
-    /// How often it was called.
-    pub calls: u64,
-    /// Nanoseconds in it and what it called; of a recursion the outermost call only.
-    pub total: u64,
-    /// Nanoseconds in it but not in traced functions that it called.
-    pub own: u64,
-    /// The calls whose duration is known.
-    timed: u64,
-    /// The sum of all durations, recursion or not.
-    sum: u64,
-    min: u64,
-    /// The longest call.
-    pub max: u64,
-}
-
-impl Row {
-    /// The shortest call; 0 where no duration is known.
-    #[must_use]
-    pub fn min(&self) -> u64 {
-        if self.timed == 0 { 0 } else { self.min }
-    }
-
-    /// The mean duration of a call; 0 where no duration is known.
-    #[must_use]
-    pub fn average(&self) -> u64 {
-        self.sum.checked_div(self.timed).unwrap_or(0)
-    }
-
-    fn add(&mut self, duration: u64, inner: u64, outermost: bool) {
-        self.timed += 1;
-        self.sum = self.sum.saturating_add(duration);
-        self.min = self.min.min(duration);
-        self.max = self.max.max(duration);
-        self.own += duration.saturating_sub(inner);
-        if outermost {
-            self.total += duration;
-        }
-    }
+/// What a row of a report stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// A function, or several that cannot be told apart by name and module.
+    #[default]
+    Function,
+    /// All functions of an object.
+    Module,
+    /// All calls of a thread.
+    Thread,
+    /// All functions that a source file defines.
+    Source,
 }
 
 /// What rows are sorted by; times and counts from the largest, names from A.
@@ -112,158 +84,143 @@ impl SortKey {
     }
 }
 
-/// Adds up calls by function. A call still running when its thread ends counts up to then.
+/// Adds up calls. One that is still open when its thread ends counts up to then.
 #[derive(Debug)]
-pub struct Report {
-    names: Names,
-    rows: Vec<Row>,
-    /// The row of a readable name in a module.
-    by_name: HashMap<(Box<str>, Box<str>), u32>,
-    /// The row of a function.
-    row_of: Memo<u32>,
-    threads: Memo<Stack>,
-    last: Nanos,
-}
-
-/// The open calls of a thread, outermost first.
-#[derive(Debug, Default)]
-struct Stack {
-    frames: Vec<Frame>,
-    /// One bit a row: set while it has an open call.
-    active: Vec<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    row: u32,
-    depth: u32,
-    entered: Nanos,
-    /// Nanoseconds in calls that this one made.
-    inner: u64,
-    /// No call of the same function is around it.
-    outermost: bool,
-}
+pub struct Report(Calls<Adding>);
 
 impl Report {
-    /// An empty report.
+    /// An empty report with a row for each of these.
     #[must_use]
-    pub fn new(names: Names) -> Self {
-        Self {
+    pub fn new(names: Names, by: By) -> Self {
+        Self(Calls::new(Adding {
+            by,
             names,
             rows: Vec::new(),
             by_name: HashMap::new(),
             row_of: Memo::default(),
-            threads: Memo::default(),
-            last: Nanos::default(),
-        }
+            active: Memo::default(),
+        }))
     }
 
-    /// The rows, sorted by `keys`, equals by name and module. Ends what is still open.
+    /// The rows, sorted by `keys`, equals by name and module.
     #[must_use]
-    pub fn rows(mut self, keys: &[SortKey]) -> Vec<Row> {
-        for stack in self.threads.values_mut() {
-            stack.end(&mut self.rows, self.last);
-        }
-        self.rows.sort_by(|left, right| {
+    pub fn rows(self, keys: &[SortKey]) -> Vec<Row> {
+        let mut rows = self.0.visitor.rows;
+        rows.sort_by(|left, right| {
             let by_keys = keys.iter().map(|key| key.compare(left, right));
             by_keys
                 .fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
                 .then_with(|| (&left.name, &left.module).cmp(&(&right.name, &right.module)))
         });
-        self.rows
+        rows
+    }
+}
+
+impl sledge_trace::event::Sink for Report {
+    type Error = Infallible;
+
+    #[inline]
+    fn event(
+        &mut self,
+        directory: &Directory,
+        event: &sledge_trace::event::Event,
+    ) -> Result<(), Infallible> {
+        self.0.event(directory, event)
     }
 
-    fn row(&mut self, directory: &Directory, function: FunctionId) -> u32 {
-        let Self { names, rows, by_name, row_of, .. } = self;
-        *row_of.get(function.0, || {
-            let name: Box<str> = names.of(directory, function).into();
-            let module: Box<str> = module_name(directory, function).into();
-            *by_name.entry((name.clone(), module.clone())).or_insert_with(|| {
-                rows.push(Row::new(name, module));
-                rows.len() as u32 - 1
-            })
+    fn finish(&mut self, directory: &Directory) -> Result<(), Infallible> {
+        self.0.finish(directory)
+    }
+}
+
+/// A report in the making.
+#[derive(Debug)]
+struct Adding {
+    by: By,
+    names: Names,
+    rows: Vec<Row>,
+    /// The row of a readable name in a module.
+    by_name: HashMap<(Box<str>, Box<str>), u32>,
+    /// The row of a function, or of a thread.
+    row_of: Memo<u32>,
+    /// By thread, a bit for each row: set while it has an open call.
+    active: Memo<Vec<u64>>,
+}
+
+/// What is kept with an open call.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    row: u32,
+    /// No call of the same row is around it.
+    outermost: bool,
+}
+
+impl Adding {
+    #[inline]
+    fn row(&mut self, directory: &Directory, thread: ThreadId, function: FunctionId) -> u32 {
+        let Self { by, names, rows, by_name, row_of, .. } = self;
+        let index = if *by == By::Thread { thread.0 } else { function.0 };
+        *row_of.get(index, || {
+            let (name, module) = match by {
+                By::Function => (names.of(directory, function), module_name(directory, function)),
+                By::Module => (module_name(directory, function), ""),
+                By::Thread => return add(rows, thread_name(directory, thread).into(), "".into()),
+                By::Source => (names.file(directory, function), ""),
+            };
+            let key: (Box<str>, Box<str>) = (name.into(), module.into());
+            *by_name.entry(key.clone()).or_insert_with(|| add(rows, key.0, key.1))
         })
     }
 }
 
-impl Row {
-    fn new(name: Box<str>, module: Box<str>) -> Self {
-        Self { name, module, calls: 0, total: 0, own: 0, timed: 0, sum: 0, min: u64::MAX, max: 0 }
+fn add(rows: &mut Vec<Row>, name: Box<str>, module: Box<str>) -> u32 {
+    rows.push(Row::new(name, module));
+    rows.len() as u32 - 1
+}
+
+/// `worker [4712]`.
+fn thread_name(directory: &Directory, thread: ThreadId) -> String {
+    match directory.threads.get(thread.0 as usize) {
+        Some(known) => format!("{} [{}]", known.name, known.tid),
+        None => format!("?{}", thread.0),
     }
 }
 
-impl Sink for Report {
+impl Visitor for Adding {
+    type Frame = Frame;
     type Error = Infallible;
 
-    fn event(&mut self, directory: &Directory, event: &Event) -> Result<(), Infallible> {
-        self.last = event.at;
-        match event.kind {
-            EventKind::Enter { function, depth } => {
-                let row = self.row(directory, function);
-                self.rows[row as usize].calls += 1;
-                self.threads.get(event.thread.0, Stack::default).enter(row, depth, event.at);
-            }
-            EventKind::Exit { function, depth, entered, ending } => {
-                let row = self.row(directory, function);
-                let stack = self.threads.get(event.thread.0, Stack::default);
-                let frame = stack.take(row, depth, entered).unwrap_or_else(|| {
-                    // Its entry came before the part of the trace that is read.
-                    self.rows[row as usize].calls += 1;
-                    Frame { row, depth, entered, inner: 0, outermost: true }
-                });
-                if ending != Ending::NotSeen {
-                    stack.account(&mut self.rows, &frame, event.at);
-                }
-            }
-            EventKind::ThreadEnd { .. } => {
-                let stack = self.threads.get(event.thread.0, Stack::default);
-                stack.end(&mut self.rows, event.at);
-                *stack = Stack::default();
-            }
-            EventKind::ThreadStart | EventKind::Switch { .. } | EventKind::Lost { .. } => {}
+    #[inline]
+    fn begin(
+        &mut self,
+        directory: &Directory,
+        call: &Begun,
+        _: Option<&mut Frame>,
+    ) -> Result<Frame, Infallible> {
+        let row = self.row(directory, call.thread, call.function);
+        self.rows[row as usize].calls += 1;
+        let active = self.active.get(call.thread.0, Vec::new);
+        let (word, bit) = (row as usize / 64, 1 << (row % 64));
+        if word >= active.len() {
+            active.resize(word + 1, 0);
+        }
+        let outermost = active[word] & bit == 0;
+        active[word] |= bit;
+        Ok(Frame { row, outermost })
+    }
+
+    #[inline]
+    fn end(&mut self, _: &Directory, call: &Ended, frame: Frame) -> Result<(), Infallible> {
+        if frame.outermost {
+            let active = self.active.get(call.thread.0, Vec::new);
+            active[frame.row as usize / 64] &= !(1 << (frame.row % 64));
+        }
+        let row = &mut self.rows[frame.row as usize];
+        if call.ending != Some(Ending::NotSeen) {
+            let duration = call.at.0.saturating_sub(call.entered.0);
+            row.add(duration, call.own, frame.outermost);
         }
         Ok(())
-    }
-}
-
-impl Stack {
-    fn enter(&mut self, row: u32, depth: u32, entered: Nanos) {
-        let (word, bit) = (row as usize / 64, 1 << (row % 64));
-        if word >= self.active.len() {
-            self.active.resize(word + 1, 0);
-        }
-        let outermost = self.active[word] & bit == 0;
-        self.active[word] |= bit;
-        self.frames.push(Frame { row, depth, entered, inner: 0, outermost });
-    }
-
-    /// Takes the frame of an exit: the innermost, but for coroutines.
-    fn take(&mut self, row: u32, depth: u32, entered: Nanos) -> Option<Frame> {
-        let is_it =
-            |frame: &Frame| frame.row == row && frame.depth == depth && frame.entered == entered;
-        let index = self.frames.iter().rposition(is_it)?;
-        let frame = self.frames.remove(index);
-        if frame.outermost {
-            self.active[row as usize / 64] &= !(1 << (row % 64));
-        }
-        Some(frame)
-    }
-
-    /// Adds an ended call to its row, and to the time inside the call around it.
-    fn account(&mut self, rows: &mut [Row], ended: &Frame, at: Nanos) {
-        let duration = at.0.saturating_sub(ended.entered.0);
-        rows[ended.row as usize].add(duration, ended.inner, ended.outermost);
-        let around = self.frames.iter_mut().rev().find(|frame| frame.depth < ended.depth);
-        if let Some(around) = around {
-            around.inner = around.inner.saturating_add(duration);
-        }
-    }
-
-    /// Ends all open calls.
-    fn end(&mut self, rows: &mut [Row], at: Nanos) {
-        while let Some(frame) = self.frames.pop() {
-            self.account(rows, &frame, at);
-        }
     }
 }
 

@@ -1,6 +1,10 @@
 //! Numbers and durations as text, written straight into a byte buffer: replaying millions of
 //! events spends its time here.
 
+use std::borrow::Cow;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 /// Units of a shown duration, by magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -94,6 +98,45 @@ pub fn blanks(out: &mut Vec<u8>, count: usize) {
     out.resize(out.len() + count, b' ');
 }
 
+/// How many columns of a terminal a text takes.
+#[must_use]
+pub fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// The beginning of a text that fits in so many columns.
+#[must_use]
+pub fn cut(text: &str, columns: usize) -> &str {
+    let mut taken = 0;
+    for (index, character) in text.char_indices() {
+        taken += character.width().unwrap_or(0);
+        if taken > columns {
+            return &text[..index];
+        }
+    }
+    text
+}
+
+/// A text that a terminal takes for nothing but text: control characters, and those that turn the
+/// direction of what follows, are spelled out.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_bad =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_bad(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// A number with its thousands apart: `1 284 033`.
 #[must_use]
 pub fn grouped(value: u64) -> String {
@@ -141,6 +184,20 @@ mod tests {
             out,
             b"   421234567007".iter().chain(b"18446744073709551615").copied().collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn texts_are_measured_and_cut_by_columns() {
+        assert_eq!((columns("f"), columns("字符"), columns("e\u{301}")), (1, 4, 1));
+        assert_eq!(cut("字符串", 5), "字符");
+        assert_eq!(cut("abc", 3), "abc");
+    }
+
+    #[test]
+    fn a_terminal_is_not_spoken_to_by_names() {
+        assert_eq!(printable("\x1b[31mred\n"), "\\u{1b}[31mred\\u{a}");
+        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
+        assert!(matches!(printable("ns::f<字>"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sledge_analyse::{Column, Field, SortKey};
+use sledge_analyse::{By, Column, Field, Format, SortKey};
 use sledge_filter::{FilterSpec, Pattern, Syntax, parse_duration, parse_size};
 use sledge_trace::event::Nanos;
 
@@ -251,12 +251,42 @@ pub(crate) struct ReplayArgs {
     pub(crate) screen: ScreenArgs,
 }
 
-/// How a report is written.
+/// How an analysis is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ReportFormat {
+pub(crate) enum FormatArg {
     Text,
     Json,
     Csv,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Text => Self::Text,
+            FormatArg::Json => Self::Json,
+            FormatArg::Csv => Self::Csv,
+        }
+    }
+}
+
+/// What a row of a report stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ByArg {
+    Function,
+    Module,
+    Thread,
+    Source,
+}
+
+impl From<ByArg> for By {
+    fn from(by: ByArg) -> Self {
+        match by {
+            ByArg::Function => Self::Function,
+            ByArg::Module => Self::Module,
+            ByArg::Thread => Self::Thread,
+            ByArg::Source => Self::Source,
+        }
+    }
 }
 
 /// `sledge report`.
@@ -269,12 +299,20 @@ pub(crate) struct ReportArgs {
     /// Sort by these: total, self, call, avg, min, max, func
     #[arg(short, long, value_name = "KEYS", value_parser = SortKey::parse_list)]
     pub(crate) sort: Option<::std::vec::Vec<SortKey>>,
-    /// Show these columns: total, self, call, avg, min, max, module; +FIELD adds one
+    /// Show these columns: total, self, call, avg, min, max, p50, p90, p95, p99, p999, module;
+    /// +FIELD adds one
     #[arg(short, long, value_name = "FIELDS", value_parser = Column::parse_list)]
     pub(crate) fields: Option<::std::vec::Vec<Column>>,
+    /// What a row stands for
+    #[arg(long, value_name = "WHAT", default_value = "function")]
+    pub(crate) by: ByArg,
+    /// Compare the traces A with the traces B (each one FILE, or several: FILE,FILE…), and say
+    /// which differences are within the noise
+    #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with_all = ["input", "fields"])]
+    pub(crate) diff: Vec<String>,
     /// How to write it
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: ReportFormat,
+    pub(crate) format: FormatArg,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     #[command(flatten)]

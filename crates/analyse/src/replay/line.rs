@@ -32,7 +32,7 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(names: Names, style: Style) -> Self {
-        Self { names, style, tid_columns: TID_COLUMNS }
+        Self { names: names.printed(), style, tid_columns: TID_COLUMNS }
     }
 
     /// Writes the headings, and settles how wide a tid may be.
@@ -212,7 +212,7 @@ const fn heading(field: Field) -> &'static str {
 
 /// A name in its column, cut where it does not fit.
 fn name(out: &mut Vec<u8>, name: &str) {
-    let cut = name.char_indices().nth(NAME_COLUMNS).map_or(name.len(), |(index, _)| index);
-    out.extend_from_slice(&name.as_bytes()[..cut]);
-    text::blanks(out, NAME_COLUMNS - name[..cut].chars().count());
+    let shown = text::cut(name, NAME_COLUMNS);
+    out.extend_from_slice(shown.as_bytes());
+    text::blanks(out, NAME_COLUMNS - text::columns(shown));
 }

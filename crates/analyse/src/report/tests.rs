@@ -1,21 +1,20 @@
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
-use sledge_trace::event::{Ending, EventKind};
+use sledge_trace::event::{Ending, EventKind, Nanos};
 
 use super::*;
+use crate::Format;
 use crate::names::AsIs;
 use crate::synthetic::{Script, directory};
 
 fn rows(script: &Script, keys: &[SortKey]) -> Vec<Row> {
-    let mut report = Report::new(Names::new(Box::new(AsIs)));
+    let mut report = Report::new(Names::new(Box::new(AsIs)), By::Function);
     script.feed(&mut report);
+    sledge_trace::event::Sink::finish(&mut report, &script.directory).unwrap();
     report.rows(keys)
 }
 
 fn written(rows: &[Row], format: Format, columns: &[Column]) -> String {
     let mut out = Vec::new();
-    write(&mut out, rows, format, columns).unwrap();
+    write(&mut out, rows, By::Function, format, columns).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -49,10 +48,11 @@ fn json_and_csv_tell_the_same() {
     let rows = rows(&script, &SortKey::DEFAULT);
     let json: serde_json::Value = serde_json::from_str(&written(&rows, Format::Json, &[])).unwrap();
     let expected = serde_json::json!({"functions": [{"function": "f<a, \"b\">", "module": "app",
-        "calls": 2, "total_ns": 8, "self_ns": 8, "avg_ns": 4, "min_ns": 1, "max_ns": 7}]});
+        "calls": 2, "total_ns": 8, "self_ns": 8, "avg_ns": 4, "min_ns": 1, "max_ns": 7,
+        "p50_ns": 1, "p90_ns": 7, "p99_ns": 7}]});
     assert_eq!(json, expected);
-    let csv = "function,module,calls,total_ns,self_ns,avg_ns,min_ns,max_ns\n\
-               \"f<a, \"\"b\"\">\",app,2,8,8,4,1,7\n";
+    let csv = "function,module,calls,total_ns,self_ns,avg_ns,min_ns,max_ns,p50_ns,p90_ns,p99_ns\n\
+               \"f<a, \"\"b\"\">\",app,2,8,8,4,1,7,1,7,7\n";
     assert_eq!(written(&rows, Format::Csv, &[]), csv);
 }
 
@@ -122,83 +122,62 @@ fn a_coroutine_that_outlives_its_caller_is_accounted_once() {
         entered: Nanos(entered),
         ending: Ending::Returned,
     };
-    script.push(0, 0, enter(0, 0)).push(10, 0, enter(1, 1)).push(20, 0, exit(0, 0, 0));
-    script.push(30, 0, enter(2, 0)).push(40, 0, exit(1, 1, 10)).push(50, 0, exit(2, 0, 30));
+    let switch = |stack| EventKind::Switch { stack };
+    script.push(0, 0, enter(0, 0)).push(10, 0, switch(1)).push(10, 0, enter(1, 1));
+    script.push(15, 0, switch(0)).push(20, 0, exit(0, 0, 0)).push(30, 0, enter(2, 0));
+    script.push(35, 0, switch(1)).push(40, 0, exit(1, 1, 10)).push(45, 0, switch(0));
+    script.push(50, 0, exit(2, 0, 30));
     let rows = rows(&script, &[SortKey::Function]);
-    let totals: Vec<_> = rows.iter().map(|row| (row.total, row.calls)).collect();
-    assert_eq!(totals, [(20, 1), (30, 1), (20, 1)]);
+    let times: Vec<_> = rows.iter().map(|row| (row.total, row.own)).collect();
+    // Each moment belongs to one of them; between 40 and 45 the other stack waits to go on.
+    assert_eq!(times, [(20, 15), (30, 10), (20, 15)]);
 }
 
-/// A call and what it calls.
-#[derive(Clone, Debug)]
-struct Call {
-    function: u32,
-    /// Own time before each inner call, and after the last.
-    pause: u64,
-    inner: Vec<Call>,
-}
-
-impl Call {
-    fn duration(&self) -> u64 {
-        self.own() + self.inner.iter().map(Self::duration).sum::<u64>()
-    }
-
-    fn own(&self) -> u64 {
-        self.pause * (self.inner.len() as u64 + 1)
-    }
-
-    fn run(&self, script: &mut Script, now: &mut u64) {
-        script.enter(*now, 0, self.function);
-        for call in &self.inner {
-            *now += self.pause;
-            call.run(script, now);
+/// Runs in which `f` takes these times.
+fn runs(times: &[&[u64]]) -> Vec<Vec<Row>> {
+    let run = |times: &&[u64]| {
+        let mut script = Script::new(directory(&["f", "same"]));
+        let mut now = 0;
+        for time in *times {
+            script.enter(now, 0, 0).end(now + time, 0);
+            now += time + 1;
         }
-        *now += self.pause;
-        script.end(*now, 0);
-    }
-
-    /// The obvious way to a report: every number from the tree, for one function.
-    fn add_up(&self, around: &[u32], totals: &mut BTreeMap<u32, Vec<(u64, u64, bool)>>) {
-        let outermost = !around.contains(&self.function);
-        let calls = totals.entry(self.function).or_default();
-        calls.push((self.duration(), self.own(), outermost));
-        let around = [around, &[self.function]].concat();
-        self.inner.iter().for_each(|call| call.add_up(&around, totals));
-    }
+        script.enter(now, 0, 1).end(now + 5, 0);
+        rows(&script, &SortKey::DEFAULT)
+    };
+    times.iter().map(run).collect()
 }
 
-fn calls() -> impl Strategy<Value = Vec<Call>> {
-    let leaf = (0..5_u32, 0..50_u64);
-    let leaf = leaf.prop_map(|(function, pause)| Call { function, pause, inner: Vec::new() });
-    let call = leaf.prop_recursive(6, 60, 4, |call| {
-        (0..5_u32, 0..50_u64, prop::collection::vec(call, 0..4))
-            .prop_map(|(function, pause, inner)| Call { function, pause, inner })
-    });
-    prop::collection::vec(call, 0..4)
+fn verdict(before: &[&[u64]], after: &[&[u64]]) -> Verdict {
+    let diff = Diff::new(&runs(before), &runs(after), Change::Total);
+    diff.rows.iter().find(|row| &*row.name == "f").unwrap().verdict
 }
 
-proptest! {
-    #[test]
-    fn a_report_is_what_the_tree_adds_up_to(calls in calls()) {
-        let names = ["a", "b", "c", "d", "e"];
-        let mut script = Script::new(directory(&names));
-        let (mut now, mut expected) = (0, BTreeMap::new());
-        for call in &calls {
-            call.run(&mut script, &mut now);
-            call.add_up(&[], &mut expected);
-        }
-        let rows = rows(&script, &[SortKey::Function]);
-        prop_assert_eq!(rows.len(), expected.len());
-        for (row, (function, calls)) in rows.iter().zip(&expected) {
-            prop_assert_eq!(&*row.name, names[*function as usize]);
-            prop_assert_eq!(row.calls, calls.len() as u64);
-            let outermost = calls.iter().filter(|call| call.2);
-            prop_assert_eq!(row.total, outermost.map(|call| call.0).sum::<u64>());
-            prop_assert_eq!(row.own, calls.iter().map(|call| call.1).sum::<u64>());
-            prop_assert_eq!(row.min(), calls.iter().map(|call| call.0).min().unwrap());
-            prop_assert_eq!(row.max, calls.iter().map(|call| call.0).max().unwrap());
-            let sum: u64 = calls.iter().map(|call| call.0).sum();
-            prop_assert_eq!(row.average(), sum / calls.len() as u64);
-        }
-    }
+#[test]
+fn a_difference_counts_where_it_is_larger_than_that_between_runs() {
+    assert_eq!(verdict(&[&[100], &[104], &[98]], &[&[103], &[97], &[105]]), Verdict::Noise);
+    assert_eq!(verdict(&[&[100], &[104], &[98]], &[&[203], &[197], &[205]]), Verdict::Real);
+    // With few runs that differ much, nothing can be said of the same means.
+    assert_eq!(verdict(&[&[20], &[190]], &[&[120], &[290]]), Verdict::Noise);
+    assert_eq!(verdict(&[&[20], &[20]], &[&[20], &[20]]), Verdict::Same);
+}
+
+#[test]
+fn with_single_runs_the_spread_of_calls_decides() {
+    assert_eq!(verdict(&[&[90, 110, 100, 95]], &[&[100, 120, 95, 90]]), Verdict::Noise);
+    assert_eq!(verdict(&[&[90, 110, 100, 95]], &[&[200, 220, 195, 190]]), Verdict::Real);
+    assert_eq!(verdict(&[&[]], &[&[5]]), Verdict::New);
+    assert_eq!(verdict(&[&[5]], &[&[]]), Verdict::Gone);
+}
+
+#[test]
+fn a_comparison_is_a_table_that_says_how_it_judges() {
+    let diff = Diff::new(&runs(&[&[1000, 1000]]), &runs(&[&[4000, 2000]]), Change::Total);
+    let mut out = Vec::new();
+    write_diff(&mut out, &diff, By::Function, Format::Text).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.starts_with("# total time before and after; 0 differences are within"), "{text}");
+    let line = "    2.000 us    6.000 us    +4.000 us  +200.0 %         f\n";
+    assert!(text.contains(line), "{text}");
+    assert!(text.ends_with("  same   same\n"), "{text}");
 }

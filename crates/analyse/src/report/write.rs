@@ -2,22 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::Row;
-use crate::json::{self, Object};
+use super::{By, Row};
+use crate::records::{self, Format, Value};
 use crate::{UnknownWord, parse_list, text};
-
-/// How a report is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// A table for people; the only format that heeds columns.
-    #[default]
-    Text,
-    /// One object: `functions`, an array of `function`, `module`, `calls`, `total_ns`, `self_ns`,
-    /// `avg_ns`, `min_ns`, `max_ns`.
-    Json,
-    /// The same members as comma-separated values, with a heading.
-    Csv,
-}
 
 /// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +19,8 @@ pub enum Column {
     Min,
     /// The longest call.
     Max,
+    /// The time that so many thousandths of the calls do not exceed.
+    Quantile(u16),
     /// How many calls.
     Calls,
     /// The object's file name.
@@ -41,13 +30,18 @@ pub enum Column {
 impl Column {
     /// What a table shows if not told.
     pub const DEFAULT: [Self; 3] = [Self::Total, Self::Own, Self::Calls];
-    const TABLE: [(&'static str, Self); 7] = [
+    const TABLE: [(&'static str, Self); 12] = [
         ("total", Self::Total),
         ("self", Self::Own),
         ("call", Self::Calls),
         ("avg", Self::Average),
         ("min", Self::Min),
         ("max", Self::Max),
+        ("p50", Self::Quantile(500)),
+        ("p90", Self::Quantile(900)),
+        ("p95", Self::Quantile(950)),
+        ("p99", Self::Quantile(990)),
+        ("p999", Self::Quantile(999)),
         ("module", Self::Module),
     ];
 
@@ -66,6 +60,11 @@ impl Column {
             Self::Average => "Avg time",
             Self::Min => "Min time",
             Self::Max => "Max time",
+            Self::Quantile(500) => "Median",
+            Self::Quantile(900) => "90 %",
+            Self::Quantile(950) => "95 %",
+            Self::Quantile(990) => "99 %",
+            Self::Quantile(_) => "99.9 %",
             Self::Calls => "Calls",
             Self::Module => "Module",
         }
@@ -78,40 +77,86 @@ impl Column {
             Self::Average => text::duration(out, row.average()),
             Self::Min => text::duration(out, row.min()),
             Self::Max => text::duration(out, row.max),
+            Self::Quantile(thousandths) => {
+                text::duration(out, row.quantile(f64::from(thousandths) / 1000.0));
+            }
             Self::Calls => text::right(out, row.calls, WIDTH),
-            Self::Module => out.extend_from_slice(format!("{:>WIDTH$}", row.module).as_bytes()),
+            Self::Module => {
+                text::blanks(out, WIDTH.saturating_sub(text::columns(&row.module)));
+                out.extend_from_slice(row.module.as_bytes());
+            }
         }
     }
 }
 
 /// Width of a column.
-const WIDTH: usize = text::DURATION_COLUMNS;
+pub(super) const WIDTH: usize = text::DURATION_COLUMNS;
 
-/// Writes `rows` in `format`.
+impl By {
+    /// The heading of what a row stands for, and its name for machines.
+    pub(super) const fn heading(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Function => ("Function", "functions"),
+            Self::Module => ("Module", "modules"),
+            Self::Thread => ("Thread", "threads"),
+            Self::Source => ("Source file", "sources"),
+        }
+    }
+}
+
+/// The columns for machines.
+const COLUMNS: [&str; 11] = [
+    "name", "module", "calls", "total_ns", "self_ns", "avg_ns", "min_ns", "max_ns", "p50_ns",
+    "p90_ns", "p99_ns",
+];
+const FUNCTION_COLUMNS: [&str; 11] = {
+    let mut columns = COLUMNS;
+    columns[0] = "function";
+    columns
+};
+
+/// Writes `rows` in `format`. Only text heeds `columns`.
 ///
 /// # Errors
 /// The writer's.
 pub fn write(
     writer: &mut impl Write,
     rows: &[Row],
+    by: By,
     format: Format,
     columns: &[Column],
 ) -> io::Result<()> {
-    let mut out = Vec::new();
-    match format {
-        Format::Text => table(&mut out, rows, columns),
-        Format::Json => object(&mut out, rows),
-        Format::Csv => csv(&mut out, rows),
+    if format == Format::Text {
+        let mut out = Vec::new();
+        table(&mut out, rows, by, columns);
+        writer.write_all(&out)?;
+        return writer.flush();
     }
-    writer.write_all(&out)?;
-    writer.flush()
+    let names: &'static [&'static str] =
+        if by == By::Function { &FUNCTION_COLUMNS } else { &COLUMNS };
+    let values = rows.iter().map(|row| {
+        [
+            Value::Text(&row.name),
+            Value::Text(&row.module),
+            Value::Number(row.calls),
+            Value::Number(row.total),
+            Value::Number(row.own),
+            Value::Number(row.average()),
+            Value::Number(row.min()),
+            Value::Number(row.max),
+            Value::Number(row.quantile(0.5)),
+            Value::Number(row.quantile(0.9)),
+            Value::Number(row.quantile(0.99)),
+        ]
+    });
+    records::write(writer, format, (by.heading().1, names), values)
 }
 
-fn table(out: &mut Vec<u8>, rows: &[Row], columns: &[Column]) {
+fn table(out: &mut Vec<u8>, rows: &[Row], by: By, columns: &[Column]) {
     for column in columns {
         out.extend_from_slice(format!("  {:>WIDTH$}", column.heading()).as_bytes());
     }
-    out.extend_from_slice(b"  Function\n");
+    out.extend_from_slice(format!("  {}\n", by.heading().0).as_bytes());
     for _ in columns {
         out.extend_from_slice(b"  ==========");
     }
@@ -122,57 +167,7 @@ fn table(out: &mut Vec<u8>, rows: &[Row], columns: &[Column]) {
             column.value(out, row);
         }
         text::blanks(out, 2);
-        out.extend_from_slice(row.name.as_bytes());
+        out.extend_from_slice(text::printable(&row.name).as_bytes());
         out.push(b'\n');
-    }
-}
-
-/// The numbers of a row and their names.
-fn numbers(row: &Row) -> [(&'static str, u64); 6] {
-    [
-        ("calls", row.calls),
-        ("total_ns", row.total),
-        ("self_ns", row.own),
-        ("avg_ns", row.average()),
-        ("min_ns", row.min()),
-        ("max_ns", row.max),
-    ]
-}
-
-fn object(out: &mut Vec<u8>, rows: &[Row]) {
-    let mut whole = Object::begin(out);
-    json::array(whole.key("functions"), rows, |out, row| {
-        out.extend_from_slice(b"\n");
-        let mut object = Object::begin(out);
-        object.string("function", &row.name).string("module", &row.module);
-        for (key, value) in numbers(row) {
-            object.number(key, value);
-        }
-        object.end();
-    });
-    whole.end();
-    out.push(b'\n');
-}
-
-fn csv(out: &mut Vec<u8>, rows: &[Row]) {
-    out.extend_from_slice(b"function,module,calls,total_ns,self_ns,avg_ns,min_ns,max_ns\n");
-    for row in rows {
-        csv_text(out, &row.name);
-        out.push(b',');
-        csv_text(out, &row.module);
-        for (_, value) in numbers(row) {
-            out.push(b',');
-            text::number(out, value);
-        }
-        out.push(b'\n');
-    }
-}
-
-/// A text, quoted where it needs to be.
-fn csv_text(out: &mut Vec<u8>, value: &str) {
-    if value.contains(['"', ',', '\n', '\r']) {
-        out.extend_from_slice(format!("\"{}\"", value.replace('"', "\"\"")).as_bytes());
-    } else {
-        out.extend_from_slice(value.as_bytes());
     }
 }

@@ -113,7 +113,33 @@ fn report_speaks_json_and_csv() {
     let puts = functions.iter().find(|row| row["function"] == "puts").unwrap();
     assert_eq!((&puts["module"], &puts["total_ns"]), (&"libc.so.6".into(), &12_000.into()));
     let csv = place.sledge("report --format csv -F puts").stdout;
-    assert_eq!(csv.lines().nth(1), Some("puts,libc.so.6,1,12000,12000,12000,12000,12000"));
+    assert_eq!(
+        csv.lines().nth(1),
+        Some("puts,libc.so.6,1,12000,12000,12000,12000,12000,12000,12000,12000")
+    );
+}
+
+#[test]
+fn report_goes_by_module_and_thread_too() {
+    let place = Place::with_trace();
+    let by = |what: &str| place.sledge(&format!("report --format csv --by {what}")).stdout;
+    assert!(by("module").contains("\nlibc.so.6,,1,12000,12000,"), "{}", by("module"));
+    assert!(by("module").contains("\napp,,6,25000,13000,"), "{}", by("module"));
+    assert!(by("thread").contains("\nworker [4712],,2,5000,5000,"), "{}", by("thread"));
+    let said = place.sledge("report -f p50,p99 -F serve -D 1").stdout;
+    let line = "    5.000 us   15.000 us  serve\n";
+    assert!(said.contains("      Median        99 %  Function\n") && said.contains(line), "{said}");
+}
+
+#[test]
+fn two_traces_are_compared() {
+    let place = Place::with_trace();
+    let said = place.sledge("report --diff trace.sledge,trace.sledge trace.sledge,trace.sledge");
+    assert!(said.stdout.contains("judged by how 2 and 2 runs differ"), "{}", said.stdout);
+    assert!(said.stdout.contains("+0.0 %  same   main\n"), "{}", said.stdout);
+    let said = place.sledge("report --diff trace.sledge nothing.sledge");
+    assert!(said.stderr.contains("cannot open nothing.sledge"), "{}", said.stderr);
+    assert_eq!(said.status, Some(1));
 }
 
 #[test]
