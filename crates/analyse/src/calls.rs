@@ -92,7 +92,9 @@ pub trait Visitor {
 #[derive(Debug)]
 struct Open<F> {
     function: FunctionId,
-    depth: u32,
+    /// Wider than need be: together with the function it would be copied from the event in one
+    /// piece, which was written in two, and the processor would wait.
+    depth: u64,
     entered: Nanos,
     own: u64,
     frame: F,
@@ -162,16 +164,24 @@ impl<V: Visitor> Calls<V> {
         Self { visitor, threads: Memo::default(), last: Nanos::default() }
     }
 
+    #[inline(always)]
     fn begin(&mut self, directory: &Directory, call: &Begun) -> Result<(), V::Error> {
         let running = self.threads.get(call.thread.0, Running::default);
         running.pass(call.at);
         let around = running.innermost().map(|open| &mut open.frame);
         let frame = self.visitor.begin(directory, call, around)?;
         let &Begun { function, depth, at, .. } = call;
-        running.stacks[running.current].push(Open { function, depth, entered: at, own: 0, frame });
+        running.stacks[running.current].push(Open {
+            function,
+            depth: depth.into(),
+            entered: at,
+            own: 0,
+            frame,
+        });
         Ok(())
     }
 
+    #[inline(always)]
     fn end(
         &mut self,
         directory: &Directory,
@@ -187,7 +197,13 @@ impl<V: Visitor> Calls<V> {
             None => {
                 let frame = self.visitor.begin(directory, &call, None)?;
                 let own = event.at.0.saturating_sub(call.at.0);
-                Open { function: call.function, depth: call.depth, entered: call.at, own, frame }
+                Open {
+                    function: call.function,
+                    depth: call.depth.into(),
+                    entered: call.at,
+                    own,
+                    frame,
+                }
             }
         };
         let ended = Ended::new(event.thread, event.at, &open, Some(ending));
@@ -215,7 +231,7 @@ impl<V: Visitor> Calls<V> {
 impl Ended {
     fn new<F>(thread: ThreadId, at: Nanos, open: &Open<F>, ending: Option<Ending>) -> Self {
         let &Open { function, depth, entered, own, .. } = open;
-        Self { thread, function, depth, entered, at, own, ending }
+        Self { thread, function, depth: depth as u32, entered, at, own, ending }
     }
 }
 
@@ -224,9 +240,10 @@ impl<V: Visitor> Sink for Calls<V> {
 
     #[inline]
     fn event(&mut self, directory: &Directory, event: &Event) -> Result<(), V::Error> {
-        let &Event { at, thread, kind } = event;
+        let (at, thread) = (event.at, event.thread);
         self.last = at;
-        match kind {
+        // By place: copying an event that was just written makes the processor wait.
+        match event.kind {
             EventKind::Enter { function, depth } => {
                 self.begin(directory, &Begun { thread, function, depth, at })
             }

@@ -190,7 +190,7 @@ impl Visitor for Adding {
     type Frame = Frame;
     type Error = Infallible;
 
-    #[inline]
+    #[inline(always)]
     fn begin(
         &mut self,
         directory: &Directory,
@@ -209,7 +209,7 @@ impl Visitor for Adding {
         Ok(Frame { row, outermost })
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&mut self, _: &Directory, call: &Ended, frame: Frame) -> Result<(), Infallible> {
         if frame.outermost {
             let active = self.active.get(call.thread.0, Vec::new);

@@ -5,6 +5,7 @@
 
 use crate::block::STEPS_HEAD_BYTES;
 use crate::checksum::crc32;
+use crate::error::Flaw;
 use crate::event::{Ending, FunctionId, Op, Step, ThreadId, Ticks};
 use crate::stacks::{Stack, Stacks};
 use crate::varint::{Fields, put, take};
@@ -263,13 +264,31 @@ impl ChunkReader {
 
     /// Whether all steps have been read.
     #[inline]
-    pub(crate) fn at_end(&self) -> bool {
+    fn at_end(&self) -> bool {
         self.operation >= self.operations_end
     }
 
+    /// Reads steps into `steps` until there are `most` or the chunk ends; they name functions
+    /// below `functions`. Those before a flaw are read.
+    pub(crate) fn fill(
+        &mut self,
+        steps: &mut Vec<Step>,
+        most: usize,
+        functions: usize,
+    ) -> Result<(), Flaw> {
+        while steps.len() < most && !self.at_end() {
+            let step = self.next().ok_or(Flaw::BadContent)?;
+            if matches!(step.op, Op::Enter(function) if function.0 as usize >= functions) {
+                return Err(Flaw::Undefined);
+            }
+            steps.push(step);
+        }
+        Ok(())
+    }
+
     /// The next step; `None` when the content makes no sense.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Option<Step> {
+    #[inline(always)]
+    fn next(&mut self) -> Option<Step> {
         let operations = self.content.get(..self.operations_end)?;
         let op = match take(operations, &mut self.operation)? {
             RETURNED => Op::Leave(Ending::Returned),

@@ -9,6 +9,8 @@ const SHIFT: u32 = 40;
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     ticks: u64,
+    /// How many ticks it lasts.
+    span: u64,
     nanos: u64,
     /// Nanoseconds a tick, with [`SHIFT`] fraction bits.
     rate: u64,
@@ -33,7 +35,8 @@ impl Clock {
             }
         }
         let (Some(&first), Some(&last)) = (points.first(), points.last()) else {
-            let whole = Stretch { ticks: 0, nanos: 0, rate: 1 << SHIFT, limit: u64::MAX };
+            let whole =
+                Stretch { ticks: 0, span: u64::MAX, nanos: 0, rate: 1 << SHIFT, limit: u64::MAX };
             return Self { stretches: vec![whole] };
         };
         let overall = match (points.len(), ticks_per_second) {
@@ -45,6 +48,7 @@ impl Clock {
             let next = points.get(at + 1);
             Stretch {
                 ticks: point.0,
+                span: next.map_or(u64::MAX, |next| next.0) - point.0,
                 nanos: point.1 - first.1,
                 rate: next.map_or(overall, |next| rate(next.1 - point.1, next.0 - point.0)),
                 limit: next.map_or(u64::MAX, |next| next.1 - first.1),
@@ -54,21 +58,23 @@ impl Clock {
     }
 
     /// The time of a tick; 0 before the trace began. `hint` remembers the last stretch used.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn nanos(&self, Ticks(ticks): Ticks, hint: &mut usize) -> Nanos {
-        let fits = |at: usize| {
-            self.stretches.get(at).is_some_and(|stretch| stretch.ticks <= ticks)
-                && self.stretches.get(at + 1).is_none_or(|next| ticks < next.ticks)
+        let stretch = match self.stretches.get(*hint) {
+            Some(stretch) if ticks.wrapping_sub(stretch.ticks) < stretch.span => stretch,
+            _ => self.find(ticks, hint),
         };
-        if !fits(*hint) {
-            let after = self.stretches.partition_point(|stretch| stretch.ticks <= ticks);
-            *hint = after.saturating_sub(1);
-        }
-        let stretch = &self.stretches[*hint];
         let passed = ticks.saturating_sub(stretch.ticks);
         let nanos = (u128::from(passed) * u128::from(stretch.rate)) >> SHIFT;
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         Nanos(stretch.nanos.saturating_add(nanos).min(stretch.limit))
+    }
+
+    #[cold]
+    fn find(&self, ticks: u64, hint: &mut usize) -> &Stretch {
+        let after = self.stretches.partition_point(|stretch| stretch.ticks <= ticks);
+        *hint = after.saturating_sub(1);
+        &self.stretches[*hint]
     }
 
     /// The first tick whose time is `nanos` or later.

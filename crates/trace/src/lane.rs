@@ -1,14 +1,19 @@
 //! One thread's way through its part of the file.
 
+use std::convert::Infallible;
+
 use crate::chunk::{ChunkReader, Head, OpenCall};
 use crate::error::{Damage, Flaw, ReadError};
-use crate::event::{EventKind, FunctionId, Nanos, Op, Step, ThreadId, Ticks};
+use crate::event::{Event, EventKind, FunctionId, Nanos, Op, Step, ThreadId, Ticks};
 use crate::file::BlockError;
 use crate::index::ChunkPlace;
 use crate::load::{LostTicks, Strand, thread_at};
 use crate::opening::Call;
 use crate::reader::Trace;
 use crate::stacks::Stacks;
+
+/// Steps that are read in one go.
+const BATCH: usize = 256;
 
 /// Where in a thread's life its lane stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +23,25 @@ enum Phase {
     Over,
 }
 
+/// Makes events of a thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Teller {
+    thread: ThreadId,
+    latest: Nanos,
+}
+
+impl Teller {
+    #[inline(always)]
+    pub(crate) fn event(self, at: Nanos, kind: EventKind) -> Event {
+        Event { at: at.min(self.latest), thread: self.thread, kind }
+    }
+}
+
 /// Reads one thread, in time order, with one chunk in memory.
 #[derive(Debug)]
 pub(crate) struct Lane<'t> {
     pub(crate) trace: &'t Trace,
-    thread: ThreadId,
+    pub(crate) teller: Teller,
     strand: &'t Strand,
     phase: Phase,
     reader: ChunkReader,
@@ -30,7 +49,11 @@ pub(crate) struct Lane<'t> {
     chunk: Option<(ChunkPlace, u32)>,
     next_chunk: usize,
     next_loss: usize,
-    step: Option<Step>,
+    /// Steps read but not done yet, from `next_step` on.
+    steps: Vec<Step>,
+    next_step: usize,
+    /// What is wrong with the chunk behind these steps.
+    flaw: Option<Flaw>,
     /// Steps that could not be read.
     hole: Option<LostTicks>,
     pub(crate) stacks: Stacks<Call>,
@@ -44,18 +67,26 @@ pub(crate) struct Lane<'t> {
 pub(crate) type Room = Vec<u8>;
 
 impl<'t> Lane<'t> {
-    /// At the beginning of the thread with this number; it is over at `end`.
-    pub(crate) fn new(trace: &'t Trace, number: usize, strand: &'t Strand, end: Ticks) -> Self {
+    /// At the beginning of the thread with this number; it is over at `end`, and nothing of it is
+    /// said to be later than `latest`.
+    pub(crate) fn new(
+        trace: &'t Trace,
+        number: usize,
+        strand: &'t Strand,
+        (end, latest): (Ticks, Nanos),
+    ) -> Self {
         Self {
             trace,
-            thread: thread_at(number),
+            teller: Teller { thread: thread_at(number), latest },
             strand,
             phase: Phase::Before,
             reader: ChunkReader::default(),
             chunk: None,
             next_chunk: 0,
             next_loss: 0,
-            step: None,
+            steps: Vec::new(),
+            next_step: 0,
+            flaw: None,
             hole: None,
             stacks: Stacks::default(),
             hint: 0,
@@ -65,15 +96,17 @@ impl<'t> Lane<'t> {
     }
 
     pub(crate) fn thread(&self) -> ThreadId {
-        self.thread
+        self.teller.thread
     }
 
     /// Gives back the memory of a lane that is over.
     pub(crate) fn release(&mut self) {
         self.reader = ChunkReader::default();
+        self.steps = Vec::new();
         self.stacks = Stacks::default();
     }
 
+    #[inline(always)]
     pub(crate) fn nanos(&mut self, ticks: Ticks) -> Nanos {
         self.trace.loaded.clock.nanos(ticks, &mut self.hint)
     }
@@ -88,7 +121,7 @@ impl<'t> Lane<'t> {
     }
 
     fn next_inside(&self) -> Option<Ticks> {
-        let chunk = match (self.hole, self.step) {
+        let chunk = match (self.hole, self.step()) {
             (Some(hole), _) => Some(hole.until),
             (None, Some(step)) => Some(step.at),
             (None, None) => self.strand.chunks.get(self.next_chunk).map(|chunk| chunk.first),
@@ -108,7 +141,7 @@ impl<'t> Lane<'t> {
         until: Ticks,
         closed: bool,
         room: &mut Room,
-        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
+        emit: &mut impl FnMut(&Event) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.phase == Phase::Before {
             let at = self.next_time().unwrap_or(self.end);
@@ -117,7 +150,8 @@ impl<'t> Lane<'t> {
             }
             self.phase = Phase::Alive;
             self.now = at;
-            emit(self.nanos(at), EventKind::ThreadStart)?;
+            let at = self.nanos(at);
+            emit(&self.teller.event(at, EventKind::ThreadStart))?;
         }
         while self.phase == Phase::Alive {
             match self.next_inside().filter(|&at| at < self.end || at == self.end && !closed) {
@@ -126,7 +160,8 @@ impl<'t> Lane<'t> {
                 None if self.end <= until => {
                     self.phase = Phase::Over;
                     let open = self.stacks.open() as u32;
-                    emit(self.nanos(self.end), EventKind::ThreadEnd { open })?;
+                    let end = self.nanos(self.end);
+                    emit(&self.teller.event(end, EventKind::ThreadEnd { open }))?;
                 }
                 None => break,
             }
@@ -140,7 +175,7 @@ impl<'t> Lane<'t> {
         at: Ticks,
         until: Ticks,
         room: &mut Room,
-        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
+        emit: &mut impl FnMut(&Event) -> Result<(), E>,
     ) -> Result<(), E> {
         self.now = at;
         let loss = self.strand.losses.get(self.next_loss).filter(|loss| loss.until <= at).copied();
@@ -151,10 +186,10 @@ impl<'t> Lane<'t> {
         if let Some(hole) = self.hole.take() {
             return self.tell_loss(hole, emit);
         }
-        if self.step.is_none() {
+        if self.step().is_none() {
             if let Some(opening) = self.load(room)? {
                 self.reconcile(&opening, at, emit)?;
-                self.read_step();
+                self.read_steps();
             }
             return Ok(());
         }
@@ -163,13 +198,11 @@ impl<'t> Lane<'t> {
         // Up to here nothing but steps can come.
         let before = next_loss.min(self.end.0).saturating_sub(1);
         let until = until.min(Ticks(before).max(at));
-        while let Some(step) = self.step.filter(|step| step.at <= until) {
-            self.now = step.at;
-            let now = self.nanos(step.at);
-            if let Some(kind) = self.apply(step, now) {
-                emit(now, kind)?;
-            }
-            self.read_step();
+        while let Some(step) = self.step().filter(|step| step.at.max(at) <= until) {
+            self.now = step.at.max(self.now);
+            let now = self.nanos(self.now);
+            self.apply(step.op, now, emit)?;
+            self.next_step();
         }
         Ok(())
     }
@@ -177,37 +210,46 @@ impl<'t> Lane<'t> {
     fn tell_loss<E>(
         &mut self,
         loss: LostTicks,
-        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
+        emit: &mut impl FnMut(&Event) -> Result<(), E>,
     ) -> Result<(), E> {
         let since = self.nanos(loss.since.min(self.now));
-        emit(self.nanos(self.now), EventKind::Lost { count: loss.count, since })
+        let now = self.nanos(self.now);
+        emit(&self.teller.event(now, EventKind::Lost { count: loss.count, since }))
     }
 
-    /// Fetches the next step of the chunk, if it has one.
+    /// The next step of the chunk, if it has one.
     #[inline]
-    fn read_step(&mut self) {
-        self.step = None;
-        if self.reader.at_end() {
-            return;
+    fn step(&self) -> Option<Step> {
+        self.steps.get(self.next_step).copied()
+    }
+
+    /// Goes on to the step after it.
+    #[inline]
+    fn next_step(&mut self) {
+        self.next_step += 1;
+        if self.next_step >= self.steps.len() {
+            self.read_steps();
         }
+    }
+
+    /// Reads some more steps of the chunk; where they are flawed, what is left becomes a hole.
+    fn read_steps(&mut self) {
+        self.steps.clear();
+        self.next_step = 0;
         let functions = self.trace.loaded.directory.functions.len();
-        let flaw = match self.reader.next() {
-            Some(Step { op: Op::Enter(function), .. }) if function.0 as usize >= functions => {
-                Flaw::Undefined
+        if self.flaw.is_none() {
+            self.flaw = self.reader.fill(&mut self.steps, BATCH, functions).err();
+        }
+        if let Some((_, left)) = &mut self.chunk {
+            *left = left.saturating_sub(self.steps.len() as u32);
+        }
+        if self.steps.is_empty()
+            && let Some(flaw) = self.flaw.take()
+        {
+            self.reader = ChunkReader::default();
+            if let Some((place, left)) = self.chunk {
+                self.skip(place, u64::from(left), flaw);
             }
-            Some(mut step) => {
-                step.at = step.at.max(self.now);
-                if let Some((_, left)) = &mut self.chunk {
-                    *left = left.saturating_sub(1);
-                }
-                self.step = Some(step);
-                return;
-            }
-            None => Flaw::BadContent,
-        };
-        self.reader = ChunkReader::default();
-        if let Some((place, left)) = self.chunk {
-            self.skip(place, u64::from(left), flaw);
         }
     }
 
@@ -224,6 +266,8 @@ impl<'t> Lane<'t> {
     fn load(&mut self, room: &mut Room) -> Result<Option<Stacks<OpenCall>>, ReadError> {
         let Some(&place) = self.strand.chunks.get(self.next_chunk) else { return Ok(None) };
         self.next_chunk += 1;
+        self.steps.clear();
+        (self.next_step, self.flaw) = (0, None);
         match self.open(place, room) {
             Ok(opening) => {
                 self.chunk = Some((place, place.count));
@@ -256,20 +300,30 @@ impl<'t> Lane<'t> {
         Ok(opening)
     }
 
-    /// Does a step, and says what is to be told of it; nothing if it makes no sense.
-    #[inline]
-    fn apply(&mut self, step: Step, nanos: Nanos) -> Option<EventKind> {
-        match step.op {
+    /// Does a step and tells it, if it makes sense.
+    // Events are built where they are told: copies of what was just written make the processor wait.
+    #[inline(always)]
+    fn apply<E>(
+        &mut self,
+        op: Op,
+        at: Nanos,
+        emit: &mut impl FnMut(&Event) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let teller = self.teller;
+        match op {
             Op::Enter(function) => {
-                let depth = self.stacks.enter(Call { function, entered: step.at, nanos });
-                Some(EventKind::Enter { function, depth })
+                let depth = self.stacks.enter(Call { function, entered: self.now, nanos: at });
+                emit(&teller.event(at, EventKind::Enter { function, depth }))
             }
             Op::Leave(ending) => {
-                let (call, depth) = self.stacks.leave()?;
+                let Some((call, depth)) = self.stacks.leave() else { return Ok(()) };
                 let (function, entered) = (call.function, call.nanos);
-                Some(EventKind::Exit { function, depth, entered, ending })
+                emit(&teller.event(at, EventKind::Exit { function, depth, entered, ending }))
             }
-            Op::Switch(stack) => self.stacks.switch(stack).then_some(EventKind::Switch { stack }),
+            Op::Switch(stack) if self.stacks.switch(stack) => {
+                emit(&teller.event(at, EventKind::Switch { stack }))
+            }
+            Op::Switch(_) => Ok(()),
         }
     }
 
@@ -300,11 +354,12 @@ impl<'t> Lane<'t> {
     fn skim(&mut self, from: Ticks, room: &mut Room) -> Result<(), ReadError> {
         if let Some(opening) = self.load(room)? {
             self.adopt(&opening);
-            self.read_step();
-            while let Some(step) = self.step.filter(|step| step.at < from) {
+            self.read_steps();
+            while let Some(step) = self.step().filter(|step| step.at < from) {
+                self.now = step.at;
                 let now = self.nanos(step.at);
-                self.apply(step, now);
-                self.read_step();
+                let Ok(()) = self.apply(step.op, now, &mut |_| Ok::<(), Infallible>(()));
+                self.next_step();
             }
         }
         self.hole = self.hole.filter(|hole| hole.until >= from);
@@ -317,9 +372,9 @@ impl<'t> Lane<'t> {
             self.next_chunk = chunk;
             self.hole = None;
             self.skim(Ticks(u64::MAX), room)?;
-            if let Some(step) = self.step {
+            if let Some(step) = self.step() {
                 let now = self.nanos(step.at);
-                self.apply(step, now);
+                let Ok(()) = self.apply(step.op, now, &mut |_| Ok::<(), Infallible>(()));
             }
             if self.chunk.is_some() {
                 break;

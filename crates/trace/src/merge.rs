@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::error::{ReadError, ReplayError};
-use crate::event::{Event, EventKind, FunctionId, Nanos, Sink, ThreadId, Ticks};
+use crate::event::{Event, FunctionId, Nanos, Sink, ThreadId, Ticks};
 use crate::lane::{Lane, Room};
 use crate::load::{Strand, thread_at};
 use crate::reader::{Selection, Trace};
@@ -63,7 +63,7 @@ impl Window {
         }
         let closed = self.to.is_some_and(|to| to <= end);
         let end = self.to.map_or(end, |to| to.min(end));
-        Some((Lane::new(trace, number, strand, end), closed))
+        Some((Lane::new(trace, number, strand, (end, self.latest)), closed))
     }
 }
 
@@ -87,12 +87,9 @@ pub(crate) fn events<S: Sink>(
     }
     before.sort_by_key(|&(at, thread, _)| (at, thread));
     let directory = &trace.loaded.directory;
-    let mut tell = |at: Nanos, thread: ThreadId, kind: EventKind| {
-        let at = at.min(window.latest);
-        sink.event(directory, &Event { at, thread, kind }).map_err(Stop::Sink)
-    };
+    let mut tell = |event: &Event| sink.event(directory, event).map_err(Stop::Sink);
     for (at, thread, kind) in before {
-        tell(trace.nanos(at), thread, kind)?;
+        tell(&Event { at: trace.nanos(at).min(window.latest), thread, kind })?;
     }
     Ok(merge(lanes, &mut room, &mut tell)?)
 }
@@ -100,7 +97,7 @@ pub(crate) fn events<S: Sink>(
 fn merge<E>(
     mut lanes: Vec<(Lane<'_>, bool)>,
     room: &mut Room,
-    tell: &mut impl FnMut(Nanos, ThreadId, EventKind) -> Result<(), Stop<E>>,
+    tell: &mut impl FnMut(&Event) -> Result<(), Stop<E>>,
 ) -> Result<(), Stop<E>> {
     let next = |(number, (lane, _)): (usize, &(Lane<'_>, bool))| {
         lane.next_time().map(|at| Reverse((at, number)))
@@ -114,9 +111,8 @@ fn merge<E>(
             Some(&Reverse((Ticks(at), _))) => Ticks(at.saturating_sub(1)),
         };
         let (lane, closed) = &mut lanes[number];
-        let thread = lane.thread();
         let until = until.max(lane.next_time().unwrap_or(until));
-        lane.run(until, *closed, room, &mut |at, kind| tell(at, thread, kind))?;
+        lane.run(until, *closed, room, tell)?;
         match lane.next_time() {
             Some(at) => queue.push(Reverse((at, number))),
             None => lane.release(),
@@ -129,6 +125,6 @@ fn merge<E>(
 pub(crate) fn still_open(trace: &Trace, thread: ThreadId) -> Vec<FunctionId> {
     let number = thread.0 as usize;
     let Some(strand) = trace.loaded.strands.get(number) else { return Vec::new() };
-    let mut lane = Lane::new(trace, number, strand, Ticks(u64::MAX));
+    let mut lane = Lane::new(trace, number, strand, (Ticks(u64::MAX), Nanos(u64::MAX)));
     lane.still_open(&mut Room::new()).unwrap_or_default()
 }

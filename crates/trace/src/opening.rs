@@ -1,7 +1,7 @@
 //! The calls that are open where reading begins, or goes on after a gap.
 
 use crate::chunk::OpenCall;
-use crate::event::{Ending, EventKind, FunctionId, Nanos, StackIndex, Ticks};
+use crate::event::{Ending, Event, EventKind, FunctionId, Nanos, StackIndex, Ticks};
 use crate::lane::Lane;
 use crate::stacks::{Stack, Stacks};
 
@@ -20,19 +20,21 @@ impl Lane<'_> {
         &mut self,
         opening: &Stacks<OpenCall>,
         at: Ticks,
-        emit: &mut impl FnMut(Nanos, EventKind) -> Result<(), E>,
+        emit: &mut impl FnMut(&Event) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.stacks.agrees_with(opening) {
             return Ok(());
         }
         let common = common_calls(&self.stacks, opening);
-        let now = self.nanos(at);
+        let (now, teller) = (self.nanos(at), self.teller);
         for (stack, &common) in common.iter().enumerate() {
-            self.leave_down_to(stack as StackIndex, common, &mut |kind| emit(now, kind))?;
+            self.leave_down_to(stack as StackIndex, common, &mut |kind| {
+                emit(&teller.event(now, kind))
+            })?;
         }
         let current = self.stacks.current_index();
         self.adopt(opening);
-        enter_missing(opening, &common, current, &mut |kind| emit(now, kind))
+        enter_missing(opening, &common, current, &mut |kind| emit(&teller.event(now, kind)))
     }
 
     /// Ends the calls of a stack above its first `common` ones.

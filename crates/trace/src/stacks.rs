@@ -64,7 +64,7 @@ impl<C> Stacks<C> {
     }
 
     /// Opens a call on the current stack and says its depth.
-    #[inline]
+    #[inline(always)]
     pub fn enter(&mut self, call: C) -> u32 {
         let stack = &mut self.stacks[self.current];
         let depth = stack.base.saturating_add(stack.calls.len() as u32);
@@ -73,7 +73,7 @@ impl<C> Stacks<C> {
     }
 
     /// Ends the innermost call of the current stack and says its depth.
-    #[inline]
+    #[inline(always)]
     pub fn leave(&mut self) -> Option<(C, u32)> {
         let stack = &mut self.stacks[self.current];
         let call = stack.calls.pop()?;

@@ -22,11 +22,21 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Reads the variable-length integer at `*position` and moves on; `None` at the end of the bytes
 /// or past 64 bits.
-#[inline]
+#[inline(always)]
 pub(crate) fn take(bytes: &[u8], position: &mut usize) -> Option<u64> {
     let first = *bytes.get(*position)?;
     *position += 1;
-    if first < 0x80 { Some(u64::from(first)) } else { take_rest(bytes, position, first) }
+    if first < 0x80 {
+        return Some(u64::from(first));
+    }
+    // Two bytes are so frequent that they are worth a way of their own.
+    match bytes.get(*position) {
+        Some(&second) if second < 0x80 => {
+            *position += 1;
+            Some(u64::from(second) << 7 | u64::from(first & 0x7f))
+        }
+        _ => take_rest(bytes, position, first),
+    }
 }
 
 fn take_rest(bytes: &[u8], position: &mut usize, first: u8) -> Option<u64> {
