@@ -27,6 +27,12 @@ impl Program {
         Self { name, source, flags, arguments: &[], end, compiler: None, cpu: None }
     }
 
+    /// A program that a test names itself: built as it is, with all calls in it.
+    #[must_use]
+    pub const fn named_source(name: &'static str, source: &'static str) -> Self {
+        Self::new(name, source, DEEP)
+    }
+
     const fn with(mut self, arguments: &'static [&'static str]) -> Self {
         self.arguments = arguments;
         self

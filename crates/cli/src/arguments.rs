@@ -54,6 +54,9 @@ pub(crate) enum Command {
     Dump(DumpArgs),
     /// Show which functions of a file can be traced, and why the others cannot
     Sites(SitesArgs),
+    /// Run a program and drive it as ftrace: with the files of tracefs, in a directory
+    #[command(override_usage = "sledge mount [OPTIONS] DIR -- PROGRAM [ARGS]...")]
+    Mount(MountArgs),
 }
 
 /// `sledge PROGRAM`.
@@ -369,6 +372,30 @@ pub(crate) struct SitesArgs {
     pub(crate) names: NameArgs,
     #[command(flatten)]
     pub(crate) screen: ScreenArgs,
+}
+
+/// `sledge mount`.
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    /// Trace the inside of libraries too
+    #[arg(short, long)]
+    pub(crate) libs: bool,
+    /// Do not trace the library functions that the program calls
+    #[arg(long, conflicts_with = "libs")]
+    pub(crate) no_libcall: bool,
+    /// Buffer SIZE of memory for each thread, between the program and the tree (64k, 4M, …)
+    #[arg(short, long, value_name = "SIZE", default_value = "4M", value_parser = parse_size)]
+    pub(crate) buffer: u64,
+    /// Patch only functions that match PATTERN (a glob): the others cost nothing
+    #[arg(short = 'P', long, value_name = "PATTERN")]
+    pub(crate) patch: Vec<String>,
+    /// The directory to mount at
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) directory: PathBuf,
+    /// The program to run, and its arguments
+    #[arg(value_name = "PROGRAM", required = true, last = true,
+          value_hint = clap::ValueHint::CommandWithArguments)]
+    pub(crate) program: Vec<OsString>,
 }
 
 impl FilterArgs {

@@ -9,6 +9,7 @@ mod generate;
 mod honesty;
 mod input;
 mod live;
+mod mount;
 mod patience;
 mod record;
 mod replay;
@@ -48,6 +49,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Report(args)) => report::run(&args)?,
         Some(Command::Dump(args)) => dump::run(&args)?,
         Some(Command::Sites(args)) => sites::run(&args)?,
+        Some(Command::Mount(args)) => mount::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

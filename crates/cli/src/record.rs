@@ -14,7 +14,7 @@ use crate::arguments::{self, RecordArgs, Switch};
 use crate::failure::{Failure, say};
 
 /// The code that runs inside the program.
-static AGENT: &[u8] = include_bytes!(env!("SLEDGE_AGENT_SO"));
+pub(crate) static AGENT: &[u8] = include_bytes!(env!("SLEDGE_AGENT_SO"));
 
 /// The default file.
 const TRACE: &str = "trace.sledge";
@@ -66,7 +66,7 @@ fn options<'a>(args: &'a RecordArgs, output: &'a Path) -> Result<Options<'a>, Fa
     })
 }
 
-fn ring_bytes(asked: u64) -> Result<u64, Failure> {
+pub(crate) fn ring_bytes(asked: u64) -> Result<u64, Failure> {
     if (64 << 10..=1 << 30).contains(&asked) {
         return Ok(asked);
     }

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Records taken from one ring before the next one has its turn.
-const BATCH: u64 = 32 * 1024;
+pub(crate) const BATCH: u64 = 32 * 1024;
 /// A record that stays uncommitted so long, while later ones are there, is given up: its thread
 /// left it behind by a jump out of a signal handler.
-const HOLE_PATIENCE: Duration = Duration::from_millis(200);
+pub(crate) const HOLE_PATIENCE: Duration = Duration::from_millis(200);
 /// How far behind a hole records are looked for.
-const HOLE_SEARCH: u64 = 256;
+pub(crate) const HOLE_SEARCH: u64 = 256;
 
 /// What a site of a process is: the function it stands for.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct SiteName {
 #[derive(Debug, Default)]
 pub(crate) struct SiteTable {
     pub(crate) objects: Vec<sledge_trace::event::Object>,
+    /// What to add to the addresses of each object.
+    pub(crate) biases: Vec<u64>,
     pub(crate) sites: Vec<SiteName>,
 }
 

@@ -3,7 +3,7 @@
 //! The middle of the data path. `session` is where the agent finds us, `launch` starts the
 //! program, `statics` brings the agent into one that has no loader, `image` looks at what runs,
 //! `plan` decides and lays out generated code, `segment` is the shared memory, `drain` empties
-//! rings into the trace, and `recording` runs the whole.
+//! rings into the trace, `recording` runs the whole, and `stream` gives records to whoever asks.
 //!
 //! `unsafe` is in `segment` and `system`, for memory shared with a tracee that may be hostile, and
 //! for system calls without a safe wrapper. Nothing in that memory is believed: it yields numbers,
@@ -21,6 +21,7 @@ mod segment;
 mod session;
 mod signals;
 mod statics;
+mod stream;
 mod system;
 mod welcome;
 
@@ -29,3 +30,5 @@ pub use options::{Options, Progress, Recorded, Untraceable};
 pub use plan::Scope;
 pub use recording::record;
 pub use sledge_wire::segment::Full;
+pub use stream::{Sink, Stream, StreamFunction, StreamOptions};
+pub use system::clock_pair;

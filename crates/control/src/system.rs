@@ -37,8 +37,10 @@ pub(crate) fn monotonic() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// Time stamp counter and clock, read as near to each other as five attempts allow.
-pub(crate) fn clock_pair() -> (u64, u64) {
+/// Time stamp counter and `CLOCK_MONOTONIC` in nanoseconds, read as near to each other as five
+/// attempts allow.
+#[must_use]
+pub fn clock_pair() -> (u64, u64) {
     let pair = || {
         let before = time_stamp();
         let nanoseconds = monotonic();

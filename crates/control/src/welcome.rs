@@ -254,7 +254,8 @@ fn site_table(choice: &Choice, layout: &Layout) -> SiteTable {
             name: chosen.name.clone(),
         }
     });
-    SiteTable { objects: objects.collect(), sites: sites.collect() }
+    let biases = choice.objects.iter().map(|loaded| loaded.bias).collect();
+    SiteTable { objects: objects.collect(), biases, sites: sites.collect() }
 }
 
 /// Notes what is not traced, so that it can be said.

@@ -17,7 +17,9 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("live", &["wire", "discover", "engine"]),
     ("sledge", &["discover", "engine", "filter", "live"]),
     ("analyse", &["trace", "filter", "discover"]),
-    ("cli", &["agent", "discover", "filter", "trace", "drain", "control", "analyse"]),
+    ("tracefs", &[]),
+    ("mount", &["wire", "discover", "drain", "trace", "control", "tracefs"]),
+    ("cli", &["mount", "agent", "discover", "filter", "trace", "drain", "control", "analyse"]),
 ];
 
 /// Looked at from outside: they may use whatever they need.

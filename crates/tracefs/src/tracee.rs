@@ -1,0 +1,69 @@
+//! What a tree needs of the process that it drives, and what it hears from there.
+
+use crate::errno::Errno;
+use crate::functions::{FunctionId, FunctionSet};
+use std::fmt;
+
+/// A thread of the process, by the number that [`crate::Tree::add_thread`] gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ThreadId(pub u32);
+
+/// Something that happened in the process. Those of one thread come in order.
+#[derive(Clone, Debug)]
+pub struct Happening {
+    /// When: nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// In which thread.
+    pub thread: ThreadId,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A function was called.
+    Enter {
+        /// Which.
+        function: FunctionId,
+        /// An address in the code that called it; 0 where it is not known.
+        parent: u64,
+        /// The address of the stack cell that holds its return address, in bytes; only differences
+        /// within a thread mean something.
+        cell: u64,
+    },
+    /// The innermost call returned, or was left some other way.
+    Leave {
+        /// What of.
+        function: FunctionId,
+        /// Whether it returned: it was not unwound by an exception or a jump.
+        returned: bool,
+        /// What it returned, if that was seen.
+        value: Option<u64>,
+    },
+    /// The thread's events were lost.
+    Lost(u64),
+}
+
+/// What all instances of a tree together want of the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The functions of which calls are wanted.
+    pub functions: FunctionSet,
+}
+
+/// The process that a tree drives.
+pub trait Tracee: Send + fmt::Debug {
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    fn now(&self) -> u64;
+
+    /// Says what is wanted from now on.
+    ///
+    /// # Errors
+    /// When the process is gone or refuses.
+    fn want(&mut self, wanted: &Wanted) -> Result<(), Errno>;
+
+    /// Offset in the nanoseconds of another clock against `CLOCK_MONOTONIC`; `None` if there is no
+    /// such clock.
+    fn clock_offset(&self, clock: crate::clock::Clock) -> Option<i64>;
+}

@@ -1,0 +1,6 @@
+//! The tree over a process that does exactly what a test says.
+
+mod files;
+mod instances;
+mod support;
+mod text;
