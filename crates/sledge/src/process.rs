@@ -1,6 +1,6 @@
 //! The one core of this process, and what happens to it when the process forks.
 
-use crate::core::Core;
+use crate::core::{Core, Retired};
 use crate::error::Error;
 use crate::thread::{self, Quiet, Seen};
 use nix::libc;
@@ -43,43 +43,43 @@ pub(crate) enum Wait {
     No,
 }
 
-/// Frees what was retired, as soon as every thread has been outside. The core is not locked
-/// meanwhile: a callback may be waiting for it.
+/// Frees what was retired, as soon as every thread has been outside.
 pub(crate) fn reap(wait: Wait) -> Result<(), Error> {
-    let mut retired = {
-        let mut locked = Locked::new()?;
-        let core = locked.core();
-        if core.retired.is_empty() {
-            return Ok(());
-        }
-        if thread::inside() {
-            return Ok(());
-        }
-        core.barrier().map_err(Error::system("membarrier"))?;
-        std::mem::take(&mut core.retired)
-    };
+    let retired = take_retired(Locked::new()?.core())?;
+    free(retired, wait)
+}
+
+/// Takes what was retired so far, to free it: from here on it is this thread's to wait for, and
+/// nobody else's. Who has retired something that must be free when it returns does so before it
+/// unlocks the core, or another thread would have it.
+pub(crate) fn take_retired(core: &mut Core) -> Result<Retired, Error> {
+    if core.retired.is_empty() || thread::inside() {
+        return Ok(Retired::default());
+    }
+    core.barrier().map_err(Error::system("membarrier"))?;
+    Ok(std::mem::take(&mut core.retired))
+}
+
+/// Frees it, as soon as every thread has been outside. The core is not locked meanwhile: a
+/// callback may be waiting for it.
+pub(crate) fn free(mut retired: Retired, wait: Wait) -> Result<(), Error> {
+    if retired.is_empty() {
+        return Ok(());
+    }
     let outside = outside(wait);
     let mut locked = Locked::new()?;
     let core = locked.core();
-    match outside {
-        Ok(true) => {
-            for piece in retired.trampolines.drain(..) {
-                core.pool.give_back(&piece).map_err(Error::system("poisoning code"))?;
-            }
-            drop(locked);
-            // Closures may do anything in their destructors.
-            drop(retired);
-            Ok(())
-        }
-        Ok(false) => {
-            core.retired.extend(retired);
-            Ok(())
-        }
-        Err(error) => {
-            core.retired.extend(retired);
-            Err(error)
-        }
+    if !matches!(outside, Ok(true)) {
+        core.retired.extend(retired);
+        return outside.map(|_| ());
     }
+    for piece in retired.trampolines.drain(..) {
+        core.pool.give_back(&piece).map_err(Error::system("poisoning code"))?;
+    }
+    drop(locked);
+    // Closures may do anything in their destructors.
+    drop(retired);
+    Ok(())
 }
 
 /// Whether every thread has been outside.

@@ -233,17 +233,22 @@ impl Registration {
     fn end(&mut self) -> Result<(), Error> {
         let Some(client) = self.client.take() else { return Ok(()) };
         client.stop();
-        {
+        let retired = {
             let mut locked = Locked::new()?;
             let core = locked.core();
             let changes = core.registry.unregister(self.id)?;
             let applied = core.apply(changes);
             let registered = core.ops.remove(&self.id);
-            core.drop_filter(registered.and_then(|ops| ops.filter))?;
+            if let Err(error) = applied {
+                // Trampolines that name it may be left: it stays for ever.
+                std::mem::forget(client);
+                return Err(error);
+            }
             core.retired.garbage.push(Box::new(client));
-            applied?;
-        }
-        process::reap(Wait::Yes)
+            core.drop_filter(registered.and_then(|ops| ops.filter))?;
+            process::take_retired(core)?
+        };
+        process::free(retired, Wait::Yes)
     }
 }
 

@@ -95,3 +95,56 @@ fn clients_come_and_go_under_running_threads() {
     });
     assert_eq!(wrong.load(Relaxed), 0);
 }
+
+#[inline(never)]
+fn epsilon(value: u64) -> u64 {
+    black_box(value) * 7 + 3
+}
+
+/// Each end waits for its own callback, also while other threads free what was retired.
+#[test]
+fn an_end_returns_after_its_callback_though_others_end_at_the_same_time() {
+    let tracer = Tracer::current().unwrap();
+    let stop = AtomicBool::new(false);
+    let late = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                epsilon(1);
+            }
+        });
+        // Others, that change and end in the meantime.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    let (_, ops) = counter();
+                    let ops = tracer.register(ops.filter("entry::zeta")).unwrap();
+                    ops.set_enabled(false).unwrap();
+                }
+            });
+        }
+        for _ in 0..100 {
+            let inside = Arc::new(AtomicU64::new(0));
+            let own = Arc::clone(&inside);
+            let sleeps = Ops::entry(move |_| {
+                own.fetch_add(1, Relaxed);
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                own.fetch_sub(1, Relaxed);
+            });
+            let ops = tracer.register(sleeps.filter("entry::epsilon")).unwrap();
+            while inside.load(Relaxed) == 0 {
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            }
+            ops.unregister().unwrap();
+            late.fetch_add(inside.load(Relaxed), Relaxed);
+            late.fetch_add(Arc::strong_count(&inside) as u64 - 1, Relaxed);
+        }
+        stop.store(true, Relaxed);
+    });
+    assert_eq!(late.load(Relaxed), 0);
+}
+
+#[inline(never)]
+pub fn zeta(value: u64) -> u64 {
+    black_box(value) + 9
+}
