@@ -117,8 +117,9 @@ fn install_one(signal: libc::c_int, program: &AtomicPtr<Action>) -> io::Result<(
     new.sa_sigaction = ours;
     new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | (current.sa_flags & libc::SA_RESTART);
     // Nothing may leave the handler by a jump while it counts as a reader.
-    // SAFETY: writes the set.
-    unsafe { libc::sigfillset(&raw mut new.sa_mask) };
+    // Also the two signals of libc's own, which `sigfillset` leaves out: see `Blocking`.
+    // SAFETY: a set is bits.
+    unsafe { (&raw mut new.sa_mask).write_bytes(0xff, 1) };
     action(signal, Some(&new)).map(|_| ())
 }
 
@@ -140,12 +141,23 @@ fn first_word(set: &libc::sigset_t) -> u64 {
     unsafe { std::ptr::from_ref(set).cast::<u64>().read() }
 }
 
+/// A thread that has `SIGTRAP` or `SIGILL` blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocking {
+    /// Its number.
+    pub thread: i32,
+    /// Only for a moment, however long that takes on a busy machine: no signal is let through, not
+    /// even those that libc keeps from programs. It is libc that does so where it makes and ends
+    /// threads and processes, or the handler of traps.
+    pub passing: bool,
+}
+
 /// Threads that have `SIGTRAP` or `SIGILL` blocked now: one that runs into a site while its bytes
 /// change is killed by the kernel, with the process.
 ///
 /// # Errors
 /// When the threads cannot be listed.
-pub fn threads_with_traps_blocked() -> io::Result<Vec<i32>> {
+pub fn threads_with_traps_blocked() -> io::Result<Vec<Blocking>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc/self/task")? {
         let entry = entry?;
@@ -154,13 +166,15 @@ pub fn threads_with_traps_blocked() -> io::Result<Vec<i32>> {
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
         let blocked = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         let thread: Option<i32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        if blocked.is_some_and(|mask| mask & TRAPS != 0) {
-            found.extend(thread);
+        if let (Some(mask), Some(thread)) = (blocked.filter(|mask| mask & TRAPS != 0), thread) {
+            found.push(Blocking { thread, passing: mask | NEVER_BLOCKED == u64::MAX });
         }
     }
     Ok(found)
 }
 
+/// The kernel leaves these out.
+const NEVER_BLOCKED: u64 = bit(libc::SIGKILL) | bit(libc::SIGSTOP);
 const TRAPS: u64 = bit(libc::SIGTRAP) | bit(libc::SIGILL);
 
 const fn bit(signal: libc::c_int) -> u64 {

@@ -195,7 +195,8 @@ fn threads_that_block_traps_are_told() {
         let _ = wait.recv();
     });
     let blocking = told.recv().unwrap();
-    assert!(trap::threads_with_traps_blocked().unwrap().contains(&blocking));
+    let found = trap::threads_with_traps_blocked().unwrap();
+    assert_eq!(found, [trap::Blocking { thread: blocking, passing: false }]);
     drop(stop);
     thread.join().unwrap();
 }

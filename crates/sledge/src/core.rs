@@ -24,8 +24,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long threads that block traps for a moment are waited for.
+/// How long threads that block traps are waited for: they may be in a handler.
 const UNBLOCK: Duration = Duration::from_millis(200);
+/// And those that do so for a moment: they may not get a processor.
+const PASS: Duration = Duration::from_secs(10);
 
 /// `ret`.
 const RET: u8 = 0xc3;
@@ -148,7 +150,10 @@ impl Core {
                 continue;
             }
             match Loaded::read(path, &mappings, at == 0, self.next_site) {
-                Ok(Some(loaded)) => self.add(loaded)?,
+                Ok(Some(loaded)) => {
+                    self.ready()?;
+                    self.add(loaded)?;
+                }
                 Err(error) if at == 0 => return Err(error.into()),
                 Ok(None) | Err(_) => self.unreadable.push(path.clone()),
             }
@@ -183,20 +188,29 @@ impl Core {
         (at < loaded.object.functions.len()).then_some((loaded, at))
     }
 
+    /// Waits until sites can be patched. To be called before the registry decides anything: what it
+    /// has decided must be carried out.
+    pub(crate) fn ready(&self) -> Result<(), Error> {
+        await_unblocked()
+    }
+
     /// Carries out what the registry decided, in the order that keeps its promises.
     pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), Error> {
-        if !changes.arm.is_empty() || !changes.disarm.is_empty() {
-            await_unblocked()?;
-        }
         for &set in &changes.new_sets {
             self.generate(set)?;
         }
+        let mut old = Vec::new();
         for &set in &changes.retarget {
-            self.retarget(set)?;
+            let before = self.sets.get(&set).cloned();
+            self.generate(set)?;
+            old.extend(before);
         }
+        // No processor has what was there before in its pipeline when it is led there.
         if !changes.new_sets.is_empty() || !changes.retarget.is_empty() {
             self.barrier().map_err(Error::system("membarrier"))?;
         }
+        changes.retarget.iter().for_each(|&set| self.retarget(set));
+        self.retired.trampolines.extend(old);
         for &(site, _, set) in &changes.repoint {
             self.point(site, set)?;
         }
@@ -216,6 +230,7 @@ impl Core {
     fn generate(&mut self, set: SetId) -> Result<(), Error> {
         let callbacks = self.callbacks(set);
         if callbacks.is_empty() {
+            self.sets.remove(&set);
             return Ok(());
         }
         let redirected = self.redirected;
@@ -241,18 +256,15 @@ impl Core {
         set.ops.iter().filter_map(one).collect()
     }
 
-    /// A new trampoline for the same set: the cells of its sites lead there, and no site changes.
-    fn retarget(&mut self, set: SetId) -> Result<(), Error> {
-        let old = self.sets.remove(&set);
-        self.generate(set)?;
+    /// There is a new trampoline for the same set: the cells of its sites lead there, and no site
+    /// changes.
+    fn retarget(&self, set: SetId) {
         let target = self.target(set);
         for (&site, placed) in &self.placed {
             if self.registry.set_at(site) == Some(set) {
                 code::store(placed.place.cell, target);
             }
         }
-        self.retired.trampolines.extend(old);
-        Ok(())
     }
 
     fn target(&self, set: SetId) -> u64 {
@@ -427,14 +439,16 @@ fn own_text() -> Range<u64> {
 
 /// Waits for a moment in which no thread blocks traps.
 fn await_unblocked() -> Result<(), Error> {
-    let until = Instant::now() + UNBLOCK;
+    let begin = Instant::now();
     loop {
-        let threads = trap::threads_with_traps_blocked();
-        let threads = threads.map_err(Error::system("reading the threads"))?;
-        if threads.is_empty() {
+        let blocking = trap::threads_with_traps_blocked();
+        let blocking = blocking.map_err(Error::system("reading the threads"))?;
+        if blocking.is_empty() {
             return Ok(());
         }
-        if Instant::now() > until {
+        let passing = blocking.iter().all(|one| one.passing);
+        if begin.elapsed() > if passing { PASS } else { UNBLOCK } {
+            let threads = blocking.iter().map(|one| one.thread).collect();
             return Err(Error::TrapsBlocked { threads });
         }
         std::thread::sleep(Duration::from_micros(100));

@@ -236,6 +236,13 @@ impl Registration {
         let retired = {
             let mut locked = Locked::new()?;
             let core = locked.core();
+            if core.registry.wanted(self.id) != 0
+                && let Err(error) = core.ready()
+            {
+                // Its sites stay armed, and it registered; its trampolines call nothing.
+                std::mem::forget(client);
+                return Err(error);
+            }
             let changes = core.registry.unregister(self.id)?;
             let applied = core.apply(changes);
             let registered = core.ops.remove(&self.id);
@@ -265,6 +272,7 @@ fn change(decide: impl FnOnce(&mut Core) -> Result<Changes, OpsError>) -> Result
         let mut locked = Locked::new()?;
         let core = locked.core();
         core.refresh()?;
+        core.ready()?;
         let changes = decide(core)?;
         core.apply(changes)?;
     }

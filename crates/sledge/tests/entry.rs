@@ -109,8 +109,11 @@ fn an_end_returns_after_its_callback_though_others_end_at_the_same_time() {
     let late = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !stop.load(Relaxed) {
-                epsilon(1);
+            for value in 0.. {
+                assert_eq!(epsilon(value), value * 7 + 3);
+                if stop.load(Relaxed) {
+                    break;
+                }
             }
         });
         // Others, that change and end in the meantime.
@@ -147,4 +150,34 @@ fn an_end_returns_after_its_callback_though_others_end_at_the_same_time() {
 #[inline(never)]
 pub fn zeta(value: u64) -> u64 {
     black_box(value) + 9
+}
+
+#[inline(never)]
+fn eta(value: u64) -> u64 {
+    black_box(value) + 11
+}
+
+/// A change that cannot be made is not half made: the next one finds everything as it was.
+#[test]
+fn a_thread_that_blocks_traps_puts_a_change_off() {
+    let tracer = Tracer::current().unwrap();
+    let (count, ops) = counter();
+    let ops = tracer.register(ops.filter("entry::eta").disabled()).unwrap();
+    let (stop, wait) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        nix::sys::signal::SigSet::all().thread_block().unwrap();
+        tell.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    told.recv().unwrap();
+    let refused = ops.set_enabled(true);
+    assert!(matches!(refused, Err(sledge::Error::TrapsBlocked { .. })), "{refused:?}");
+    assert_eq!(eta(black_box(1)), 12);
+    drop(stop);
+    thread.join().unwrap();
+    ops.set_enabled(true).unwrap();
+    assert_eq!(eta(black_box(2)), 13);
+    assert_eq!(count.load(Relaxed), 1);
+    ops.unregister().unwrap();
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "a long run says what it did")]
 
 mod storm;
+#[allow(dead_code, reason = "its other user needs the rest")]
 mod text;
 
 use sledge_live::memory::OwnMemory;

@@ -9,11 +9,9 @@ use sledge_engine::thunk;
 use sledge_live::patch::{LiveSite, PatchError};
 use std::ops::Range;
 
-/// One after the other, so that everything reaches everything.
-const TEXT: usize = 1 << 17;
-const COPIES: usize = TEXT;
-const COUNTERS: usize = 1 << 14;
+/// Text, copies and cells of each function.
 const CELL: usize = 128;
+const PAGE: usize = 4096;
 /// What RIP-relative operands name.
 const CONSTANT: u64 = 0x1234_5678_9abc;
 const HELPER: [u8; 4] = [0x48, 0xff, 0xc7, 0xc3];
@@ -132,10 +130,14 @@ impl Function {
     }
 
     pub(crate) fn expected(&self, argument: u64) -> u64 {
+        Self::run(&self.ops, argument)
+    }
+
+    fn run(ops: &[Op], argument: u64) -> u64 {
         let mut value = argument;
         let mut zero = false;
         let mut skips = false;
-        for op in &self.ops {
+        for op in ops {
             if !std::mem::take(&mut skips) {
                 value = op.apply(value);
             }
@@ -149,18 +151,56 @@ impl Function {
     }
 }
 
-/// Text, copies, counters and islands.
+/// A context that stands inside a patch: as if the instructions before had run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inside {
+    pub(crate) address: u64,
+    /// The first operation that is still to be run.
+    next: usize,
+    /// Words that those before have pushed.
+    pub(crate) pushed: usize,
+}
+
+impl Function {
+    /// All places inside the patch where a thread may stand, if flags tell it nothing there.
+    pub(crate) fn inside(&self) -> Vec<Inside> {
+        let mut address = self.entry;
+        let mut pushed = 0;
+        let mut found = Vec::new();
+        for (next, op) in self.ops.iter().enumerate() {
+            let offset = address.wrapping_sub(self.site.address);
+            let stands = (1..PATCH_BYTES as u64).contains(&offset);
+            if stands && !matches!(op, Op::SkipShort | Op::SkipNear) {
+                found.push(Inside { address, next, pushed });
+            }
+            address += op.bytes(0, 0, 0).len() as u64;
+            pushed += usize::from(matches!(op, Op::Push | Op::PushImmediate));
+        }
+        found
+    }
+
+    /// What the function returns when it goes on there.
+    pub(crate) fn expected_from(&self, place: &Inside, argument: u64) -> u64 {
+        Self::run(&self.ops[place.next..], argument)
+    }
+}
+
+/// Text, copies and counters, one after the other, so that everything reaches everything; and
+/// islands.
 #[derive(Debug)]
 pub(crate) struct Text {
     base: usize,
+    /// Bytes of text, and of copies.
+    length: usize,
     pub(crate) functions: Vec<Function>,
 }
 
 impl Text {
     /// Assembles `count` functions; the text cannot be written afterwards.
     pub(crate) fn new(count: usize) -> Self {
-        let base = map(None, TEXT + COPIES + COUNTERS);
-        let mut text = Self { base, functions: Vec::new() };
+        let length = ((count + 2) * CELL).next_multiple_of(PAGE);
+        let base = map(None, 2 * length + (count * 8).next_multiple_of(PAGE));
+        let mut text = Self { base, length, functions: Vec::new() };
         put(base, &HELPER);
         put(base + 8, &CONSTANT.to_le_bytes());
         let special = shapes();
@@ -172,7 +212,7 @@ impl Text {
             };
             text.functions.push(function);
         }
-        protect(base, TEXT, libc::PROT_READ | libc::PROT_EXEC);
+        protect(base, length, libc::PROT_READ | libc::PROT_EXEC);
         text
     }
 
@@ -248,12 +288,12 @@ impl Text {
             let length = (mapping.end - mapping.start) as usize;
             protect(mapping.start as usize, length, libc::PROT_READ | libc::PROT_EXEC);
         }
-        protect(self.base + TEXT, COPIES, libc::PROT_READ | libc::PROT_EXEC);
+        protect(self.base + self.length, self.length, libc::PROT_READ | libc::PROT_EXEC);
         sites
     }
 
     fn live_site(&self, index: usize, site: &Site, island: u64) -> LiveSite {
-        let place = self.base + TEXT + index * CELL;
+        let place = self.base + self.length + index * CELL;
         // `lock inc qword [counter]`: flags are dead at a function's entry.
         let distance = (self.counter(index) - (place + 8)) as u32;
         put(place, &[0xf0, 0x48, 0xff, 0x05]);
@@ -269,7 +309,7 @@ impl Text {
     }
 
     fn counter(&self, index: usize) -> usize {
-        self.base + TEXT + COPIES + index * 8
+        self.base + 2 * self.length + index * 8
     }
 
     /// How often a function was called by way of its island.
@@ -282,7 +322,7 @@ impl Text {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         // SAFETY: mapped, and nobody writes now.
         let mut bytes =
-            unsafe { std::slice::from_raw_parts(self.base as *const u8, TEXT) }.to_vec();
+            unsafe { std::slice::from_raw_parts(self.base as *const u8, self.length) }.to_vec();
         for hop in self.functions.iter().filter_map(|function| function.site.hop) {
             let at = hop as usize - self.base;
             bytes[at..at + PATCH_BYTES].fill(0);
@@ -292,7 +332,7 @@ impl Text {
 
     /// Makes the text writable for good, for a writer without rules.
     pub(crate) fn open(&self) {
-        protect(self.base, TEXT, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
+        protect(self.base, self.length, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
     }
 }
 
