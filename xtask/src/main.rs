@@ -17,7 +17,8 @@ usage: cargo xtask TASK
   agent-check [FILE]   check the agent's shared object (the newest one built, or FILE)
   bench [NAME] [--json]
                        run a benchmark; without NAME, list them
-  soak [--seconds N]   run the races against live patching (60 s)";
+  soak [--seconds N] [--together] [NAME…]
+                       long runs that must find nothing: in turn, 60 s in all; or together, N s each";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);

@@ -1,31 +1,112 @@
-//! Runs the races against live patching for long.
+//! Long runs that must find nothing: builds the program that does them, and lets it.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::ffi::OsString;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-const DEFAULT_SECONDS: u64 = 60;
+const DEFAULT_SECONDS: u32 = 60;
+/// What a soak may take over its time before it counts as hanging.
+const GRACE: Duration = Duration::from_secs(120);
 
-/// Each race in turn, optimised, for the seconds asked for.
-pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>> {
-    let seconds = seconds(arguments)?;
-    println!("soak: {seconds} s of calls under live patching");
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["test", "--release", "--quiet", "--package", "sledge-live", "--test", "race"])
-        .args(["--", "--nocapture"])
-        .env("SLEDGE_SOAK_SECONDS", seconds.to_string())
-        .status()
-        .context("cargo")?;
-    Ok(if status.success() { Vec::new() } else { vec![format!("the race failed: {status}")] })
+const USAGE: &str = "usage: cargo xtask soak [--seconds N] [--together] [NAME…]
+  in turn, N seconds (60) in all; or together, N seconds each";
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    seconds: u32,
+    together: bool,
+    names: Vec<String>,
 }
 
-fn seconds(arguments: impl IntoIterator<Item = OsString>) -> Result<u64> {
-    let mut arguments = arguments.into_iter();
-    let Some(option) = arguments.next() else { return Ok(DEFAULT_SECONDS) };
-    let number = arguments.next().and_then(|number| number.to_str()?.parse().ok());
-    match (option.to_str(), number, arguments.next()) {
-        (Some("--seconds"), Some(number), None) => Ok(number),
-        _ => bail!("usage: cargo xtask soak [--seconds N]"),
+/// The soaks that are asked for, or all.
+pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>> {
+    let Options { seconds, together, names } = options(arguments)?;
+    let program = build()?;
+    let names = if names.is_empty() { list(&program)? } else { names };
+    let each = if together { seconds } else { (seconds / names.len() as u32).max(1) };
+    let start = |name: &String| start(&program, name, each);
+    let mut findings = Vec::new();
+    if together {
+        let running: Vec<_> = names.iter().map(start).collect::<Result<_>>()?;
+        for soak in running {
+            findings.extend(soak.end()?);
+        }
+    } else {
+        for name in &names {
+            findings.extend(start(name)?.end()?);
+        }
+    }
+    Ok(findings)
+}
+
+fn options(arguments: impl IntoIterator<Item = OsString>) -> Result<Options> {
+    let mut options = Options { seconds: DEFAULT_SECONDS, together: false, names: Vec::new() };
+    let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned());
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--seconds" => match words.next().and_then(|number| number.parse().ok()) {
+                Some(seconds) => options.seconds = seconds,
+                None => bail!("{USAGE}"),
+            },
+            "--together" => options.together = true,
+            option if option.starts_with('-') => bail!("{USAGE}"),
+            _ => options.names.push(word),
+        }
+    }
+    Ok(options)
+}
+
+fn build() -> Result<PathBuf> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--quiet", "--package", "sledge-soak"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo")?;
+    ensure!(output.status.success(), "the soaks cannot be built");
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let mut programs = messages
+        .filter_map(|message: serde_json::Value| message["executable"].as_str().map(PathBuf::from));
+    programs.next_back().context("cargo names no program")
+}
+
+fn list(program: &PathBuf) -> Result<Vec<String>> {
+    let output = Command::new(program).arg("--list").output().context("the soaks")?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+/// A soak that runs; it prints what it did itself.
+struct Running {
+    name: String,
+    child: Child,
+    until: Instant,
+}
+
+fn start(program: &PathBuf, name: &str, seconds: u32) -> Result<Running> {
+    let child = Command::new(program).args([name, &seconds.to_string()]).spawn();
+    let child = child.with_context(|| program.display().to_string())?;
+    let until = Instant::now() + Duration::from_secs(seconds.into()) + GRACE;
+    Ok(Running { name: name.to_owned(), child, until })
+}
+
+impl Running {
+    /// Waits for it; a finding if it failed, crashed, or hangs.
+    fn end(mut self) -> Result<Option<String>> {
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(None),
+                Some(status) => return Ok(Some(format!("soak {}: {status}", self.name))),
+                None if Instant::now() > self.until => {
+                    self.child.kill()?;
+                    self.child.wait()?;
+                    return Ok(Some(format!("soak {}: hangs; killed", self.name)));
+                }
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
     }
 }
 
@@ -34,12 +115,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_number_of_seconds_is_taken() {
-        let read = |words: &[&str]| seconds(words.iter().map(OsString::from)).ok();
-        assert_eq!(read(&[]), Some(DEFAULT_SECONDS));
-        assert_eq!(read(&["--seconds", "1800"]), Some(1800));
+    fn names_and_options_come_in_any_order() {
+        let read = |words: &[&str]| options(words.iter().map(OsString::from)).ok();
+        let expected = |seconds, together, names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            Some(Options { seconds, together, names })
+        };
+        assert_eq!(read(&[]), expected(DEFAULT_SECONDS, false, &[]));
+        let words = ["ops", "--seconds", "1800", "--together", "shapes"];
+        assert_eq!(read(&words), expected(1800, true, &["ops", "shapes"]));
         assert_eq!(read(&["--seconds"]), None);
         assert_eq!(read(&["--seconds", "soon"]), None);
-        assert_eq!(read(&["--seconds", "1", "2"]), None);
+        assert_eq!(read(&["--forever"]), None);
     }
 }

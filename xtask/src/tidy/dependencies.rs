@@ -23,7 +23,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
 ];
 
 /// Looked at from outside: they may use whatever they need.
-const OUTSIDE: [&str; 3] = ["xtask", "sledge-tests", "sledge-fuzz"];
+const OUTSIDE: [&str; 4] = ["xtask", "sledge-tests", "sledge-soak", "sledge-fuzz"];
 
 /// Dependencies that go against the direction.
 pub(crate) fn check(packages: &[Package]) -> Vec<String> {
