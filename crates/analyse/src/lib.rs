@@ -3,6 +3,10 @@
 //!
 //! * [`Replay`] shows the calls as nested code,
 //! * [`Report`] adds up where the time went; a [`Diff`] compares such reports,
+//! * [`Contexts`] are all ways in which functions were reached: [`graph`] shows them or those of
+//!   some functions, a [`Flame`] draws them,
+//! * [`latency`] finds the slowest calls, each with all that happened within it,
+//! * [`Tree`] shows processes and threads,
 //! * [`Dump`] writes one JSON object a line.
 //!
 //! An analysis of whole calls, rather than of their entries and exits, is a [`calls::Visitor`].
@@ -11,9 +15,13 @@
 #![forbid(unsafe_code)]
 
 pub mod calls;
+pub mod contexts;
 mod dump;
+mod flame;
+pub mod graph;
 pub mod histogram;
 pub mod json;
+pub mod latency;
 mod names;
 mod output;
 mod records;
@@ -22,15 +30,19 @@ mod report;
 #[cfg(test)]
 mod synthetic;
 pub mod text;
+mod tree;
 
+pub use contexts::{Contexts, Contextual};
 pub use dump::Dump;
+pub use flame::{Flame, FlameFormat};
 pub use names::{AsIs, Names, Naming, Place, Places, module_name};
 pub use records::Format;
-pub use replay::{Field, Replay, Style};
+pub use replay::{Field, Replay, ReplayRows, Style};
 pub use report::{
     By, Change, Changed, Column, Diff, Report, Row, SortKey, Verdict, write as write_report,
     write_diff,
 };
+pub use tree::Tree;
 
 /// A word of an option that means nothing here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -162,6 +162,11 @@ impl<T> Memo<T> {
         self.0[index].get_or_insert_with(make)
     }
 
+    /// The value of `index`, if it has been made.
+    pub(crate) fn known(&self, index: u32) -> Option<&T> {
+        self.0.get(index as usize)?.as_ref()
+    }
+
     /// No index up to now was as large.
     pub(crate) fn len(&self) -> u32 {
         self.0.len() as u32

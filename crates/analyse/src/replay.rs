@@ -1,6 +1,7 @@
 //! A trace shown as the nested code that it ran.
 
 mod line;
+mod rows;
 
 use std::io::{self, Write};
 
@@ -11,6 +12,8 @@ use crate::output::Output;
 use crate::{UnknownWord, parse_list, text};
 
 use line::Line;
+
+pub use rows::ReplayRows;
 
 /// A column before the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

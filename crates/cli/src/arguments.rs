@@ -50,6 +50,14 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Show where the time went, by function
     Report(ReportArgs),
+    /// Show who calls what: the whole tree of calls, or the callers and callees of a function
+    Graph(GraphArgs),
+    /// Draw where the time went, as a flame graph
+    Flame(FlameArgs),
+    /// Show the slowest calls of a function, each with all that happened within it
+    Latency(LatencyArgs),
+    /// Show which processes and threads there were
+    Tree(TreeArgs),
     /// Write a trace for other programs to read
     Dump(DumpArgs),
     /// Show which functions of a file can be traced, and why the others cannot
@@ -250,6 +258,9 @@ pub(crate) struct ReplayArgs {
     pub(crate) filter: FilterArgs,
     #[command(flatten)]
     pub(crate) look: LookArgs,
+    /// How to write it: json and csv have a row for each call that ended
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: FormatArg,
     #[command(flatten)]
     pub(crate) screen: ScreenArgs,
 }
@@ -426,6 +437,9 @@ impl FilterArgs {
         })
     }
 }
+
+mod analyses;
+pub(crate) use analyses::{FlameArgs, FlameFormatArg, GraphArgs, LatencyArgs, TreeArgs};
 
 #[cfg(test)]
 mod tests;

@@ -35,12 +35,38 @@ impl Input {
             let shown = names.of(directory, id);
             calls.learn(id, &[&function.name, shown], module_name(directory, id));
         }
-        check_patterns(&calls, filter, directory, &input.input)?;
+        let unmatched: Vec<&str> = calls.unmatched().iter().map(|pattern| pattern.text()).collect();
+        check_patterns(&unmatched, filter, directory, &input.input)?;
         let selection = Selection {
             range: part::range(input, &trace)?,
             threads: part::threads(input, filter, directory)?,
         };
         Ok(Self { trace, filter: calls, selection })
+    }
+
+    /// For each function, whether one of the patterns matches it; an error where none does.
+    pub(crate) fn matching(
+        &self,
+        patterns: &[String],
+        filter: &FilterArgs,
+        file: &InputArgs,
+    ) -> Result<Vec<bool>, Failure> {
+        let directory = self.trace.directory();
+        let parsed = filter.patterns(patterns)?;
+        let mut names = names(Demangle::Simple);
+        let functions = (0..).map(FunctionId).zip(&directory.functions);
+        let matching: Vec<bool> = functions
+            .map(|(id, function)| {
+                let module = module_name(directory, id);
+                let shown = names.of(directory, id);
+                parsed.iter().any(|pattern| pattern.matches(&[&function.name, shown], module))
+            })
+            .collect();
+        if matching.contains(&true) {
+            return Ok(matching);
+        }
+        let first = patterns.first().map_or("", String::as_str);
+        Err(no_function(first, directory, &file.input))
     }
 
     /// Gives the calls that pass to `sink`.
@@ -49,10 +75,19 @@ impl Input {
         S: Sink,
         S::Error: std::error::Error + Send + Sync + 'static,
     {
+        self.events_of(&self.selection, sink)
+    }
+
+    /// Gives the calls that pass of another part of the trace to `sink`.
+    pub(crate) fn events_of<S>(&self, selection: &Selection, sink: &mut S) -> anyhow::Result<()>
+    where
+        S: Sink,
+        S::Error: std::error::Error + Send + Sync + 'static,
+    {
         let done = if self.filter.is_empty() {
-            self.trace.events(&self.selection, sink)
+            self.trace.events(selection, sink)
         } else {
-            self.trace.events(&self.selection, &mut EventFilter::new(&self.filter, sink))
+            self.trace.events(selection, &mut EventFilter::new(&self.filter, sink))
         };
         done.map_err(|error| match error {
             ReplayError::Read(error) => {
@@ -83,34 +118,34 @@ fn unreadable(path: &Path, error: &ReadError) -> Failure {
 /// A pattern that matches nothing is most likely mistyped: an error where nothing would be left
 /// to show, else worth a word.
 fn check_patterns(
-    calls: &CallFilter,
+    unmatched: &[&str],
     filter: &FilterArgs,
     directory: &Directory,
     path: &Path,
 ) -> Result<(), Failure> {
-    let unmatched: Vec<&str> = calls.unmatched().iter().map(|pattern| pattern.text()).collect();
     let all_unmatched = |patterns: &[String]| {
         !patterns.is_empty() && patterns.iter().all(|text| unmatched.contains(&text.as_str()))
     };
-    let sentence = |pattern: &str| {
-        let name = path.display();
-        let count = sledge_analyse::text::grouped(directory.functions.len() as u64);
-        let names: Vec<_> = directory.functions.iter().map(|known| demangle(&known.name)).collect();
-        let wanted = pattern.split('@').next().unwrap_or(pattern);
-        match suggest(wanted, names.iter().map(AsRef::as_ref)) {
-            Some(near) => format!(
-                "no function matches '{pattern}' in {name} (did you mean '{near}'? {count} functions)"
-            ),
-            None => format!("no function matches '{pattern}' in {name} ({count} functions)"),
-        }
-    };
     for patterns in [&filter.filter, &filter.caller] {
         if all_unmatched(patterns) {
-            return Err(Failure::new(sentence(&patterns[0]), "see which there are: sledge report"));
+            return Err(no_function(&patterns[0], directory, path));
         }
     }
     for pattern in unmatched {
-        say(&sentence(pattern));
+        say(&no_function(pattern, directory, path).to_string());
     }
     Ok(())
+}
+
+fn no_function(pattern: &str, directory: &Directory, path: &Path) -> Failure {
+    let name = path.display();
+    let count = sledge_analyse::text::grouped(directory.functions.len() as u64);
+    let names: Vec<_> = directory.functions.iter().map(|known| demangle(&known.name)).collect();
+    let wanted = pattern.split('@').next().unwrap_or(pattern);
+    let near = match suggest(wanted, names.iter().map(AsRef::as_ref)) {
+        Some(near) => format!("did you mean '{near}'? "),
+        None => String::new(),
+    };
+    let what = format!("no function matches '{pattern}' in {name} ({near}{count} functions)");
+    Failure::new(what, "see which there are: sledge report")
 }

@@ -5,9 +5,12 @@ mod arguments;
 mod demangle;
 mod dump;
 mod failure;
+mod flame;
 mod generate;
+mod graph;
 mod honesty;
 mod input;
+mod latency;
 mod live;
 mod mount;
 mod patience;
@@ -16,6 +19,7 @@ mod replay;
 mod report;
 mod screen;
 mod sites;
+mod tree;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
@@ -47,6 +51,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Record(args)) => return record::command(&args).map(as_program),
         Some(Command::Replay(args)) => replay::run(&args)?,
         Some(Command::Report(args)) => report::run(&args)?,
+        Some(Command::Graph(args)) => graph::run(&args)?,
+        Some(Command::Flame(args)) => flame::run(&args)?,
+        Some(Command::Latency(args)) => latency::run(&args)?,
+        Some(Command::Tree(args)) => tree::run(&args)?,
         Some(Command::Dump(args)) => dump::run(&args)?,
         Some(Command::Sites(args)) => sites::run(&args)?,
         Some(Command::Mount(args)) => mount::run(&args)?,

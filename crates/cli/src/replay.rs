@@ -1,8 +1,10 @@
 //! `sledge replay`.
 
-use sledge_analyse::{Replay, Style};
+use sledge_analyse::{Replay, ReplayRows, Style};
 
-use crate::arguments::{FilterArgs, InputArgs, LookArgs, OutputArgs, ReplayArgs, ScreenArgs};
+use crate::arguments::{
+    Colour, FilterArgs, FormatArg, InputArgs, LookArgs, OutputArgs, ReplayArgs, ScreenArgs,
+};
 use crate::demangle::names;
 use crate::honesty;
 use crate::input::Input;
@@ -11,6 +13,15 @@ use crate::screen::Screen;
 /// Shows a trace as nested code.
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let input = Input::open(&args.input, &args.filter)?;
+    if args.format != FormatArg::Text {
+        let plain = ScreenArgs { colour: Colour::Never, no_pager: true };
+        let mut screen = Screen::open(&args.output, plain)?;
+        let names = names(args.look.names.demangle);
+        input.events(&mut ReplayRows::new(&mut screen, names, args.format.into()))?;
+        screen.close()?;
+        honesty::tell(&input.trace, args.look.names.demangle);
+        return Ok(());
+    }
     show_input(&input, &args.look, &args.output, args.screen)
 }
 

@@ -3,4 +3,5 @@
 mod broken;
 mod errors;
 mod fixture;
+mod looking;
 mod reading;
