@@ -16,7 +16,7 @@ use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use table::Seen;
-use table::{Look, Table};
+use table::{Itself, Look, Table};
 
 // Thread-local storage at a constant distance from the thread pointer, for generated code.
 global_asm!(
@@ -133,29 +133,58 @@ impl Table for Own {
     }
 }
 
+impl Itself for Own {
+    #[inline(always)]
+    fn entry(&self) -> u64 {
+        // SAFETY: this thread's own block.
+        unsafe { (&raw const (*own()).entry).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn note_entry(&self) {
+        let generation = GENERATION.fetch_add(1, Ordering::SeqCst);
+        let block = own();
+        let fresh = table::entry(block.addr() as u64, generation);
+        // SAFETY: this thread's own block, which others only read.
+        let entry = unsafe { AtomicU64::from_ptr(&raw mut (*block).entry) };
+        let _ = entry.compare_exchange(0, fresh, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn note_number(&self) -> bool {
+        let number = thread_number();
+        // SAFETY: this thread's own block, which others only read.
+        unsafe { (&raw mut (*own()).number).write_volatile(number) };
+        number != BORROWED
+    }
+
+    #[inline(always)]
+    fn apply_filters(&self) {
+        let block = own();
+        // SAFETY: this thread's own block; others change filter bits after they found it in the
+        // table.
+        unsafe {
+            let number = (&raw const (*block).number).read_volatile();
+            crate::filters::apply(number, &raw mut (*block).wanted);
+        }
+    }
+
+    #[inline(always)]
+    fn clear_unknown(&self) {
+        // SAFETY: this thread's own block; one instruction, since a signal's handler may count, too.
+        unsafe {
+            let entered = &raw mut (*own()).entered;
+            asm!("btr dword ptr [{}], 31", in(reg) entered, options(nostack));
+        }
+    }
+}
+
 /// Takes this thread into the table. Called by generated code as callbacks are; calls nothing that
 /// could be traced.
 #[unsafe(link_section = "sledge_trap")]
 pub(crate) extern "C" fn register(_: u64, _: u64, _: *const c_void, _: *mut c_void) {
-    let (block, number) = (own(), thread_number());
-    // SAFETY: this thread's own block; others only read it, or change filter bits after they found
-    // it in the table.
-    unsafe {
-        if (&raw const (*block).entry).read_volatile() == 0 {
-            let generation = GENERATION.fetch_add(1, Ordering::SeqCst);
-            let entry = table::entry(block.addr() as u64, generation);
-            (&raw mut (*block).entry).write_volatile(entry);
-        }
-        (&raw mut (*block).number).write_volatile(number);
-        if !table::insert(&Own, (&raw const (*block).entry).read_volatile()) {
-            UNPLACED.fetch_add(1, Ordering::SeqCst);
-        }
-        crate::filters::apply(number, &raw mut (*block).wanted);
-        // Who only borrows this block leaves it to its owner to say which thread it is.
-        if number != BORROWED {
-            let entered = &raw mut (*block).entered;
-            asm!("btr dword ptr [{}], 31", in(reg) entered, options(nostack));
-        }
+    if !table::make_known(&Own) {
+        UNPLACED.fetch_add(1, Ordering::SeqCst);
     }
 }
 

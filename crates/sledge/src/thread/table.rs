@@ -12,7 +12,8 @@
 //! an entry whose block holds another belongs to a thread that has ended. Only such entries, and
 //! those of threads that the system does not know any more, are taken out.
 //!
-//! The code is written over traits so that the tests can stop it between any two of its steps.
+//! The code is written over traits so that the tests can stop it between any two of its steps
+//! (`explorer`).
 
 /// The highest bit of the count in: set in a thread that is not in the table.
 const UNKNOWN: u32 = 1 << 31;
@@ -47,6 +48,34 @@ pub(crate) trait Table {
     fn get(&self, at: usize) -> u64;
     /// Replaces an entry, if it is this one still.
     fn replace(&self, at: usize, from: u64, to: u64) -> bool;
+}
+
+/// What a thread does with its own block.
+pub(crate) trait Itself: Table {
+    fn entry(&self) -> u64;
+    /// Chooses an entry and notes it, unless one is there: in one instruction, since the handler of
+    /// a signal may do the same, and whoever looks takes an entry that was changed for another's.
+    fn note_entry(&self);
+    /// Says whether the block is this thread's own, and not borrowed.
+    fn note_number(&self) -> bool;
+    fn apply_filters(&self);
+    fn clear_unknown(&self);
+}
+
+/// Takes the calling thread into the table. Says whether there was a place.
+#[inline(always)]
+pub(super) fn make_known(thread: &impl Itself) -> bool {
+    if thread.entry() == 0 {
+        thread.note_entry();
+    }
+    let own = thread.note_number();
+    let placed = insert(thread, thread.entry());
+    thread.apply_filters();
+    // Who only borrows this block leaves it to its owner to say which thread it is.
+    if own {
+        thread.clear_unknown();
+    }
+    placed
 }
 
 /// A look at the block of another thread, which may have ended: each method is one step.
@@ -93,7 +122,7 @@ pub(super) fn insert(table: &impl Table, own: u64) -> bool {
 }
 
 /// Waits until every thread has been out of all trampolines once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Grace<T, L> {
     table: T,
     blocks: L,
@@ -119,6 +148,12 @@ impl<T: Table, L: Look> Grace<T, L> {
         let mut waiting: Vec<_> = entries.filter(|&entry| entry != 0).map(|one| (one, 0)).collect();
         waiting.retain(|&(entry, _)| is_there(&table, &blocks, entry));
         Self { table, blocks, waiting }
+    }
+
+    /// Those that were inside, to go on with later.
+    #[cfg(test)]
+    fn waiting(self) -> Vec<(u64, u32)> {
+        self.waiting
     }
 
     /// Looks once more at those that were inside.
@@ -164,5 +199,7 @@ fn is_there(table: &impl Table, blocks: &impl Look, entry: u64) -> bool {
     false
 }
 
+#[cfg(test)]
+mod explorer;
 #[cfg(test)]
 mod tests;
