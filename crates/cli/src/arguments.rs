@@ -102,6 +102,25 @@ pub(crate) struct RecordArgs {
     /// When a buffer is full: let the thread wait, or drop events and count them
     #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = RECORDING)]
     pub(crate) full: Full,
+    /// Stop recording when the trace has SIZE; with --max-files, go on in another file
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = RECORDING)]
+    pub(crate) max_size: Option<u64>,
+    /// Keep the last COUNT files of --max-size each: FILE, FILE.1, …
+    #[arg(long, value_name = "COUNT", requires = "max_size", help_heading = RECORDING,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_files: Option<u32>,
+    /// Keep the last SIZE of events in memory, and write them when the program ends, however it
+    /// does, or when sledge gets SIGUSR1
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "max_size",
+          help_heading = RECORDING)]
+    pub(crate) flight_recorder: Option<u64>,
+    /// Stop recording after TIME; the program goes on
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration,
+          help_heading = RECORDING)]
+    pub(crate) time_limit: Option<Nanos>,
+    /// Whether to compress the trace
+    #[arg(long, value_name = "WHETHER", default_value = "on", help_heading = RECORDING)]
+    pub(crate) compress: Switch,
     /// Patch only functions that match PATTERN: the others cost nothing
     #[arg(short = 'P', long, value_name = "PATTERN", help_heading = RECORDING)]
     pub(crate) patch: Vec<String>,

@@ -18,6 +18,9 @@ const CHAIN: usize = 8;
 
 /// Says on stderr what is missing from the trace.
 pub(crate) fn tell(trace: &Trace, demangle: Demangle) {
+    if let Some(since) = trace.since() {
+        say(&format!("the trace begins at {}: what came before was not kept", seconds(since)));
+    }
     let losses = losses(trace.directory(), trace.losses());
     let damage: Vec<String> = trace.damage().iter().map(ToString::to_string).collect();
     for lines in [losses, damage, ending(trace, demangle)] {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sledge_control::{ControlError, Full, Options, Progress, Recorded, Scope};
 use sledge_trace::event::Outcome;
+use sledge_trace::{Keep, Storage};
 
 use crate::arguments::{self, RecordArgs, Switch};
 use crate::failure::{Failure, say};
@@ -20,6 +21,8 @@ pub(crate) static AGENT: &[u8] = include_bytes!(env!("SLEDGE_AGENT_SO"));
 const TRACE: &str = "trace.sledge";
 /// Work that takes longer is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Less would not hold a single block of each of a few threads.
+const LEAST_KEPT: u64 = 256 << 10;
 /// Warnings that are shown; the rest is counted.
 const WARNINGS: usize = 8;
 
@@ -37,6 +40,11 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<ExitStatus> {
     let output = args.output.clone().unwrap_or_else(|| TRACE.into());
     let options = options(args, &output)?;
     keep_older(&output)?;
+    for part in 1..args.max_files.unwrap_or(1) {
+        let mut name = output.as_os_str().to_owned();
+        name.push(format!(".{part}"));
+        keep_older(Path::new(&name))?;
+    }
     let line = ProgressLine::default();
     let recorded = sledge_control::record(&options, &|progress| line.show(&progress));
     line.clear();
@@ -63,7 +71,25 @@ fn options<'a>(args: &'a RecordArgs, output: &'a Path) -> Result<Options<'a>, Fa
             arguments::Full::Wait => Full::Wait,
             arguments::Full::Drop => Full::Drop,
         },
+        storage: Storage { keep: keep(args)?, compress: args.compress == Switch::On },
+        time_limit: args.time_limit.map(|time| Duration::from_nanos(time.0)),
     })
+}
+
+/// How much of the trace is kept.
+fn keep(args: &RecordArgs) -> Result<Keep, Failure> {
+    let keep = match (args.max_size, args.max_files, args.flight_recorder) {
+        (_, _, Some(bytes)) => Keep::Last(bytes),
+        (Some(bytes), Some(count), None) => Keep::Files { bytes, count },
+        (Some(bytes), None, None) => Keep::First(bytes),
+        (None, ..) => Keep::All,
+    };
+    let size = args.flight_recorder.or(args.max_size);
+    if size.is_some_and(|size| size < LEAST_KEPT) {
+        let what = "a trace that is limited has at least 256k";
+        return Err(Failure::misuse(what, "choose --max-size or --flight-recorder above that"));
+    }
+    Ok(keep)
 }
 
 pub(crate) fn ring_bytes(asked: u64) -> Result<u64, Failure> {

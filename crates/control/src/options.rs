@@ -2,10 +2,12 @@
 
 use crate::plan::Scope;
 use sledge_filter::{FilterSpec, Pattern};
+use sledge_trace::Storage;
 use sledge_trace::event::Outcome;
 use sledge_wire::segment::Full;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What to record, and how.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ pub struct Options<'a> {
     pub ring_bytes: u64,
     /// What threads do when their ring is full.
     pub full: Full,
+    /// How much of the trace is kept, and how.
+    pub storage: Storage,
+    /// For how long to record; the program goes on afterwards.
+    pub time_limit: Option<Duration>,
 }
 
 /// What a recording is busy with, for a progress line.

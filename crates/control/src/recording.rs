@@ -10,8 +10,8 @@ use crate::signals;
 use crate::system::{self, Ended};
 use crate::welcome::{Shared, serve};
 use sledge_filter::CallFilter;
-use sledge_trace::Writer;
 use sledge_trace::event::{Outcome, Process, ProcessId, Ticks};
+use sledge_trace::{Host, Writer};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +38,8 @@ pub fn record(
     let program = options.words.first().cloned().unwrap_or_default();
     let path = launch::find(&program)?;
     let session = Session::create(options.agent)?;
+    // Who sees the file may ask for a snapshot of it.
+    signals::outlive();
     let output = open_output(options)?;
     let recorded = record_into(output, &path, session, options, progress);
     let nothing_recorded = |error: &ControlError| !matches!(error, ControlError::Write(_));
@@ -59,16 +61,16 @@ fn record_into(
     let shared = Shared { options, library: &library, notes: Mutex::default(), progress };
     let stop = AtomicBool::new(false);
     let (sender, receiver) = channel();
-    signals::outlive();
     let launched = launch::start(path, options.words, &session)?;
     let recorded = std::thread::scope(|scope| {
         // Reading the executable overlaps with its start.
         scope.spawn(|| shared.library.open(path).map(drop));
         scope.spawn(|| serve(&session, &shared, &sender, &stop));
         let entered = launched.enter(&session, options.agent);
-        let recorded =
-            Recorder::new(output, receiver, &|records| progress(Progress::Draining(records)))
-                .run(launched.pid);
+        let recorded = Recorder::new(output, receiver, options.time_limit, &|records| {
+            progress(Progress::Draining(records));
+        })
+        .run(launched.pid);
         let recorded = entered.and(recorded);
         stop.store(true, Ordering::Relaxed);
         session.stop();
@@ -82,7 +84,7 @@ fn record_into(
 
 /// Begins the trace file.
 fn open_output(options: &Options<'_>) -> Result<Output, ControlError> {
-    let mut writer = Writer::create(options.output)?;
+    let mut writer = Writer::create_with(options.output, &Host::default(), options.storage)?;
     let (ticks, nanoseconds) = system::clock_pair();
     writer.clock(Ticks(ticks), nanoseconds);
     let mut threshold = Ticks(0);
@@ -104,14 +106,32 @@ struct Recorder<'a> {
     receiver: Receiver<Arrival>,
     seen: bool,
     last_flush: Instant,
+    /// When recording ends, at the latest.
+    deadline: Option<Instant>,
+    /// The trace is complete, although the program goes on.
+    stopped: bool,
     /// Hears how many records were read after a process ended.
     tell: &'a dyn Fn(u64),
 }
 
 impl<'a> Recorder<'a> {
-    fn new(output: Output, receiver: Receiver<Arrival>, tell: &'a dyn Fn(u64)) -> Self {
-        let last_flush = Instant::now();
-        Self { output, processes: Vec::new(), receiver, seen: false, last_flush, tell }
+    fn new(
+        output: Output,
+        receiver: Receiver<Arrival>,
+        time_limit: Option<Duration>,
+        tell: &'a dyn Fn(u64),
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            output,
+            processes: Vec::new(),
+            receiver,
+            seen: false,
+            last_flush: now,
+            deadline: time_limit.and_then(|limit| now.checked_add(limit)),
+            stopped: false,
+            tell,
+        }
     }
 
     fn run(mut self, pid: i32) -> Result<(Outcome, Totals), ControlError> {
@@ -128,7 +148,8 @@ impl<'a> Recorder<'a> {
             if let Some(ended) = ended {
                 break ended;
             }
-            if result.is_err() {
+            result = result.and_then(|()| self.obey());
+            if result.is_err() || self.stopped {
                 // Nothing more can be kept; the program goes on and is waited for.
                 self.abandon();
                 std::thread::sleep(NAP);
@@ -201,6 +222,45 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
+    /// Does what was asked for meanwhile: a snapshot, or the end of the recording.
+    fn obey(&mut self) -> Result<(), ControlError> {
+        if self.stopped {
+            return Ok(());
+        }
+        if signals::take_snapshot_request() {
+            self.snapshot()?;
+        }
+        let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if self.seen && (late || self.output.writer.is_full()) {
+            self.stop()?;
+        }
+        Ok(())
+    }
+
+    /// Brings the file up to date with what has been recorded.
+    fn snapshot(&mut self) -> Result<(), ControlError> {
+        let (ticks, nanoseconds) = system::clock_pair();
+        self.output.writer.clock(Ticks(ticks), nanoseconds);
+        Ok(self.output.writer.snapshot()?)
+    }
+
+    /// Completes the trace, while the program goes on.
+    fn stop(&mut self) -> Result<(), ControlError> {
+        for process in self.processes.drain(..) {
+            process.finish(&mut self.output, self.tell)?;
+        }
+        self.complete(Outcome::Running)?;
+        self.stopped = true;
+        Ok(())
+    }
+
+    fn complete(&mut self, outcome: Outcome) -> Result<(), ControlError> {
+        let (ticks, nanoseconds) = system::clock_pair();
+        self.output.writer.clock(Ticks(ticks), nanoseconds);
+        self.output.writer.outcome(outcome);
+        Ok(self.output.writer.close()?)
+    }
+
     fn abandon(&mut self) {
         while let Ok(arrival) = self.receiver.try_recv() {
             arrival.segment.close();
@@ -209,6 +269,10 @@ impl<'a> Recorder<'a> {
     }
 
     fn finish(mut self, outcome: Outcome) -> Result<(Outcome, Totals), ControlError> {
+        let totals = self.output.totals;
+        if self.stopped {
+            return Ok((outcome, totals));
+        }
         self.admit()?;
         if !self.seen {
             return Err(ControlError::NoAgent);
@@ -216,11 +280,7 @@ impl<'a> Recorder<'a> {
         for process in self.processes.drain(..) {
             process.finish(&mut self.output, self.tell)?;
         }
-        let (ticks, nanoseconds) = system::clock_pair();
-        self.output.writer.clock(Ticks(ticks), nanoseconds);
-        self.output.writer.outcome(outcome);
-        let totals = self.output.totals;
-        self.output.writer.finish()?;
-        Ok((outcome, totals))
+        self.complete(outcome)?;
+        Ok((outcome, self.output.totals))
     }
 }

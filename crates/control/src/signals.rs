@@ -1,15 +1,20 @@
 //! Signals that reach us while a program runs.
 //!
 //! Ctrl-C goes to the whole foreground group, the program included: it decides, we keep what was
-//! recorded. A request to terminate is passed on to it.
+//! recorded. A request to terminate is passed on to it. SIGUSR1 asks for a snapshot of the trace.
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::unistd::Pid;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 static TERMINATE: AtomicI32 = AtomicI32::new(0);
 
+static SNAPSHOT: AtomicBool = AtomicBool::new(false);
+
 extern "C" fn note(signal: i32) {
+    if signal == Signal::SIGUSR1 as i32 {
+        SNAPSHOT.store(true, Ordering::Relaxed);
+    }
     if signal == Signal::SIGTERM as i32 || signal == Signal::SIGHUP as i32 {
         TERMINATE.store(signal, Ordering::Relaxed);
     }
@@ -19,10 +24,17 @@ extern "C" fn note(signal: i32) {
 /// gets the default back.
 pub(crate) fn outlive() {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler stores to an atomic and nothing else.
+    let signals =
+        [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
+    for signal in signals {
+        // SAFETY: the handler stores to atomics and nothing else.
         let _ = unsafe { sigaction(signal, &action) };
     }
+}
+
+/// Whether a snapshot has been asked for since the last time.
+pub(crate) fn take_snapshot_request() -> bool {
+    SNAPSHOT.swap(false, Ordering::Relaxed)
 }
 
 /// Passes a request to terminate on to the program.

@@ -263,6 +263,8 @@ fn recording(options: &StreamOptions) -> Options<'_> {
         filter: FilterSpec::default(),
         follow: false,
         ring_bytes: options.ring_bytes,
+        storage: sledge_trace::Storage::default(),
+        time_limit: None,
         full: Full::Drop,
     }
 }

@@ -117,14 +117,24 @@ impl BlockHeader {
     }
 }
 
-/// Lays out a whole block in `out`: `head` as it is, `content` compressed if that is shorter.
-/// `None` when it is longer than a block can be.
-pub(crate) fn encode(kind: Kind, head: &[u8], content: &[u8], out: &mut Vec<u8>) -> Option<()> {
+/// Lays out a whole block in `out`: `head` as it is, `content` compressed if it may be and is
+/// shorter so. `None` when it is longer than a block can be.
+pub(crate) fn encode(
+    kind: Kind,
+    head: &[u8],
+    content: &[u8],
+    compress: bool,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     out.clear();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     out.extend_from_slice(head);
     let plain_length = u32::try_from(content.len()).ok()?;
-    let packed = if content.len() > 64 { lz4_flex::block::compress(content) } else { Vec::new() };
+    let packed = if compress && content.len() > 64 {
+        lz4_flex::block::compress(content)
+    } else {
+        Vec::new()
+    };
     let compress = !packed.is_empty() && packed.len() + 4 < content.len();
     if compress {
         out.extend_from_slice(&plain_length.to_le_bytes());
@@ -182,7 +192,7 @@ mod tests {
         let (long, short) = (vec![7; 5000], vec![1, 2, 3]);
         for (content, compressed) in [(long, true), (short, false)] {
             let mut block = Vec::new();
-            encode(Kind::Steps, &[9; STEPS_HEAD_BYTES], &content, &mut block).unwrap();
+            encode(Kind::Steps, &[9; STEPS_HEAD_BYTES], &content, true, &mut block).unwrap();
             let header = BlockHeader::decode(&block).unwrap();
             assert_eq!(header.block_bytes(), block.len() as u64);
             assert_eq!(header.flags & COMPRESSED != 0, compressed);

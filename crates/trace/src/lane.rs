@@ -1,5 +1,6 @@
 //! One thread's way through its part of the file.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 
 use crate::chunk::{ChunkReader, Head, OpenCall};
@@ -51,6 +52,8 @@ pub(crate) struct Lane<'t> {
     next_loss: usize,
     /// Steps read but not done yet, from `next_step` on.
     steps: Vec<Step>,
+    /// What is to be told before all else.
+    told: VecDeque<(Ticks, EventKind)>,
     next_step: usize,
     /// What is wrong with the chunk behind these steps.
     flaw: Option<Flaw>,
@@ -85,6 +88,7 @@ impl<'t> Lane<'t> {
             next_chunk: 0,
             next_loss: 0,
             steps: Vec::new(),
+            told: VecDeque::new(),
             next_step: 0,
             flaw: None,
             hole: None,
@@ -93,10 +97,6 @@ impl<'t> Lane<'t> {
             now: Ticks(0),
             end,
         }
-    }
-
-    pub(crate) fn thread(&self) -> ThreadId {
-        self.teller.thread
     }
 
     /// Gives back the memory of a lane that is over.
@@ -113,6 +113,9 @@ impl<'t> Lane<'t> {
 
     /// When the next thing happens; `None` after the end.
     pub(crate) fn next_time(&self) -> Option<Ticks> {
+        if let Some(&(at, _)) = self.told.front() {
+            return Some(at);
+        }
         match self.phase {
             Phase::Before => Some(self.strand.first().min(self.end)),
             Phase::Alive => Some(self.next_inside().map_or(self.end, |at| at.min(self.end))),
@@ -143,6 +146,15 @@ impl<'t> Lane<'t> {
         room: &mut Room,
         emit: &mut impl FnMut(&Event) -> Result<(), E>,
     ) -> Result<(), E> {
+        while let Some(&(at, kind)) = self.told.front() {
+            if at > until {
+                return Ok(());
+            }
+            self.told.pop_front();
+            self.now = at;
+            let at = self.nanos(at);
+            emit(&self.teller.event(at, kind))?;
+        }
         if self.phase == Phase::Before {
             let at = self.next_time().unwrap_or(self.end);
             if at > until {
@@ -327,16 +339,14 @@ impl<'t> Lane<'t> {
         }
     }
 
-    /// Goes to the time `from` without telling anything of what comes before, but for what is
-    /// open then: that is the answer, as (time, event), in time order.
-    pub(crate) fn seek(
-        &mut self,
-        from: Ticks,
-        room: &mut Room,
-    ) -> Result<Vec<(Ticks, EventKind)>, ReadError> {
+    /// Goes to the time `from`: of what comes before, only what is open then will be told. Where the
+    /// beginning of the recording was not kept, the same holds for the beginning of the thread's
+    /// first chunk.
+    pub(crate) fn seek(&mut self, from: Ticks, room: &mut Room) -> Result<(), ReadError> {
         let first = self.strand.first();
-        if first >= from {
-            return Ok(Vec::new());
+        let part = self.trace.loaded.since > Ticks(0) && !self.strand.chunks.is_empty();
+        if first >= from && !part {
+            return Ok(());
         }
         self.phase = Phase::Alive;
         self.next_loss = self.strand.losses.partition_point(|loss| loss.until < from);
@@ -344,10 +354,30 @@ impl<'t> Lane<'t> {
         self.next_chunk = after.saturating_sub(1);
         if after > 0 {
             self.skim(from, room)?;
+        } else if part {
+            self.peek(room)?;
         }
-        let mut told = vec![(first, EventKind::ThreadStart)];
+        let mut told = vec![(first.min(self.end), EventKind::ThreadStart)];
         self.tell_open(&mut told);
-        Ok(told)
+        let mut last = Ticks(0);
+        for (at, _) in &mut told {
+            // Whatever a file says, nothing goes back in time.
+            *at = last.max(*at);
+            last = *at;
+        }
+        self.told = told.into();
+        self.now = Ticks(0);
+        Ok(())
+    }
+
+    /// Takes over what is open at the beginning of the first chunk.
+    fn peek(&mut self, room: &mut Room) -> Result<(), ReadError> {
+        if let Some(opening) = self.load(room)? {
+            self.adopt(&opening.open_before(self.end));
+        }
+        self.reader = ChunkReader::default();
+        (self.next_chunk, self.chunk, self.hole) = (0, None, None);
+        Ok(())
     }
 
     /// Reads the next chunk up to `from`, quietly.

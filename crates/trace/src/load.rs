@@ -53,6 +53,8 @@ pub(crate) struct Loaded {
     pub(crate) clock: Clock,
     pub(crate) strands: Vec<Strand>,
     pub(crate) last: Ticks,
+    /// From then on it is complete; 0 for a trace that has the beginning of its recording.
+    pub(crate) since: Ticks,
     /// Where a trace without an end ends.
     pub(crate) cut: Option<u64>,
     pub(crate) damage: Vec<Damage>,
@@ -127,6 +129,7 @@ struct Loader {
     strands: Vec<Strand>,
     directory: Directory,
     host: Host,
+    since: Ticks,
     damage: Vec<Damage>,
     /// No file can define more things than it has bytes.
     limit: u64,
@@ -198,6 +201,7 @@ impl Loader {
             None => return Err(Ok(Flaw::BadContent)),
         }
         self.host = take_host(fields).ok_or(Ok(Flaw::BadContent))?;
+        self.since = Ticks(fields.number().unwrap_or(0));
         Ok(())
     }
 
@@ -276,9 +280,9 @@ impl Loader {
             outcome: self.directory.outcome,
         };
         let clock = Clock::new(&self.readings, self.host.ticks_per_second);
-        let (host, strands, damage) = (self.host, self.strands, self.damage);
+        let (host, since, strands, damage) = (self.host, self.since, self.strands, self.damage);
         let directory = completed(directory);
-        Loaded { directory, host, clock, strands, last, cut, damage }
+        Loaded { directory, host, clock, strands, last, since, cut, damage }
     }
 }
 

@@ -76,21 +76,14 @@ pub(crate) fn events<S: Sink>(
     let window = Window::new(trace, selection);
     let mut room = Room::new();
     let mut lanes = Vec::new();
-    let mut before = Vec::new();
     let threads = 0..trace.loaded.strands.len();
     for number in threads.filter(|&number| selection.has(thread_at(number))) {
         let Some((mut lane, closed)) = window.lane(trace, number) else { continue };
-        for (at, kind) in lane.seek(window.from, &mut room)? {
-            before.push((at, lane.thread(), kind));
-        }
+        lane.seek(window.from, &mut room)?;
         lanes.push((lane, closed));
     }
-    before.sort_by_key(|&(at, thread, _)| (at, thread));
     let directory = &trace.loaded.directory;
     let mut tell = |event: &Event| sink.event(directory, event).map_err(Stop::Sink);
-    for (at, thread, kind) in before {
-        tell(&Event { at: trace.nanos(at).min(window.latest), thread, kind })?;
-    }
     Ok(merge(lanes, &mut room, &mut tell)?)
 }
 

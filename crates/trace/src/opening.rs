@@ -104,6 +104,18 @@ impl Lane<'_> {
     }
 }
 
+impl Stacks<OpenCall> {
+    /// Those that were open before a time.
+    pub(crate) fn open_before(&self, time: Ticks) -> Self {
+        let before = |stack: &Stack<OpenCall>| {
+            let calls = stack.calls.iter().take_while(|call| call.entered < time);
+            Stack { base: stack.base, calls: calls.copied().collect() }
+        };
+        let stacks = self.all().iter().map(before).collect();
+        Self::from_parts(stacks, self.current_index()).unwrap_or_default()
+    }
+}
+
 impl Stacks<Call> {
     fn agrees_with(&self, opening: &Stacks<OpenCall>) -> bool {
         self.current_index() == opening.current_index()

@@ -100,6 +100,14 @@ impl Trace {
         self.loaded.cut.map(|offset| Cut { offset, at: self.duration() })
     }
 
+    /// From when on the trace has everything; `None` where it has the beginning of its recording.
+    /// What was before was not kept, but for the calls that were open then.
+    #[must_use]
+    pub fn since(&self) -> Option<Nanos> {
+        let since = self.loaded.since;
+        (since > Ticks(0)).then(|| self.nanos(since))
+    }
+
     /// Events that were lost while recording, by the time at which they ended.
     #[must_use]
     pub fn losses(&self) -> &[Loss] {

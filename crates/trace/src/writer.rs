@@ -1,19 +1,18 @@
 //! Writing a trace file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::block::{self, Kind, MARKER, VERSION};
+use crate::block::Kind;
 use crate::chunk::{ChunkBuilder, OpenCall};
 use crate::error::WriteError;
 use crate::event::{
     Function, FunctionId, Object, ObjectId, Op, Outcome, Process, ProcessId, Step, Thread,
     ThreadId, Ticks,
 };
-use crate::index::{ChunkPlace, Place, Trailer, put_index};
-use crate::records::{Entry, Started, put_host, put_outcome};
+use crate::index::Trailer;
+use crate::keep::{Keep, Kept, Storage};
+use crate::output::Output;
+use crate::records::{Entry, Started, put_outcome};
 use crate::stacks::Stacks;
 use crate::varint::{put, put_bytes};
 
@@ -130,62 +129,24 @@ impl Lane {
             self.chunk.push(step);
         }
     }
-}
 
-/// The file and what is in it.
-#[derive(Debug)]
-struct Output {
-    path: PathBuf,
-    file: File,
-    written: u64,
-    places: Vec<Place>,
-    block: Vec<u8>,
-    failed: bool,
-}
-
-impl Output {
-    fn write(&mut self, kind: Kind, head: &[u8], content: &[u8]) -> Result<(), WriteError> {
-        if self.failed {
-            return Ok(());
-        }
-        let done = match block::encode(kind, head, content, &mut self.block) {
-            Some(()) => self.file.write_all(&self.block),
-            None => Err(io::Error::new(io::ErrorKind::FileTooLarge, "block too long")),
-        };
-        match done {
-            Ok(()) => {
-                self.written += self.block.len() as u64;
-                Ok(())
-            }
-            Err(source) => Err(self.fail(source)),
-        }
-    }
-
-    /// Cuts off what was written of the last block, and gives up.
-    fn fail(&mut self, source: io::Error) -> WriteError {
-        self.failed = true;
-        // If this fails too the reader will stop at the broken block anyway.
-        drop(self.file.set_len(self.written));
-        let (path, written) = (self.path.clone(), self.written);
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                WriteError::DiskFull { path, written }
-            }
-            io::ErrorKind::FileTooLarge => WriteError::TooLarge { path, written },
-            _ => WriteError::Write { path, written, source },
-        }
-    }
-
-    fn small(&mut self, kind: Kind, content: &[u8]) -> Result<(), WriteError> {
-        if content.is_empty() {
-            return Ok(());
-        }
-        self.places.push(Place::Other { kind: kind as u8, offset: self.written });
-        self.write(kind, &[], content)
+    /// Writes a chunk without steps: only what is open.
+    fn open_calls(
+        &self,
+        thread: ThreadId,
+        functions: u32,
+        content: &mut Vec<u8>,
+        output: &mut Output,
+    ) -> Result<(), WriteError> {
+        let mut chunk = ChunkBuilder::default();
+        chunk.begin(self.last, &self.stacks);
+        let head = chunk.finish(thread, functions, content);
+        output.steps(&head, content)
     }
 }
 
-/// Writes a trace file, block by block, forward only.
+/// Writes a trace file, block by block, forward only; or, as [`Keep`] has it, several such files,
+/// or the last part of a recording.
 ///
 /// An error is told once. After it the file ends with the last whole block, further calls do
 /// nothing and succeed, and [`failed`](Self::failed) says so.
@@ -197,6 +158,13 @@ pub struct Writer {
     content: Vec<u8>,
     last: Ticks,
     plain: u64,
+    host: Host,
+    storage: Storage,
+    /// What every file of the recording must have; `None` where there is one from the beginning.
+    kept: Option<Kept>,
+    /// How many files have been ended.
+    parts: u32,
+    closed: bool,
 }
 
 impl Writer {
@@ -213,23 +181,36 @@ impl Writer {
     /// # Errors
     /// When the file cannot be created or written.
     pub fn create_on(path: impl AsRef<Path>, host: &Host) -> Result<Self, WriteError> {
-        let path = path.as_ref().to_owned();
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let file = match options.open(&path) {
-            Ok(file) => file,
-            Err(source) => return Err(WriteError::Create { path, source }),
+        Self::create_with(path, host, Storage::default())
+    }
+
+    /// [`create_on`](Self::create_on), with how much is kept and how.
+    ///
+    /// # Errors
+    /// When the file cannot be created or written.
+    pub fn create_with(
+        path: impl AsRef<Path>,
+        host: &Host,
+        storage: Storage,
+    ) -> Result<Self, WriteError> {
+        let output = match storage.keep {
+            Keep::Last(bytes) => Output::memory(path.as_ref(), bytes, storage.compress)?,
+            _ => Output::file(path.as_ref(), host, Ticks(0), storage.compress)?,
         };
-        let (places, block) = (Vec::new(), Vec::new());
-        let mut output = Output { path, file, written: 0, places, block, failed: false };
-        let mut head = MARKER.to_vec();
-        head.extend_from_slice(&VERSION.to_le_bytes());
-        let mut body = Vec::new();
-        put_host(&mut body, host);
-        output.places.push(Place::Other { kind: Kind::Header as u8, offset: 0 });
-        output.write(Kind::Header, &head, &body)?;
-        let (pending, lanes, content) = (Pending::default(), Vec::new(), Vec::new());
-        Ok(Self { output, pending, lanes, content, last: Ticks(0), plain: 0 })
+        let kept = matches!(storage.keep, Keep::Last(_) | Keep::Files { .. });
+        Ok(Self {
+            output,
+            pending: Pending::default(),
+            lanes: Vec::new(),
+            content: Vec::new(),
+            last: Ticks(0),
+            plain: 0,
+            host: host.clone(),
+            storage,
+            kept: kept.then(Kept::default),
+            parts: 0,
+            closed: false,
+        })
     }
 
     /// Defines an object.
@@ -264,6 +245,9 @@ impl Writer {
     /// reading is where the trace begins; one is due at its end too.
     pub fn clock(&mut self, ticks: Ticks, monotonic_ns: u64) {
         self.last = self.last.max(ticks);
+        if let Some(kept) = &mut self.kept {
+            kept.clock(ticks, monotonic_ns);
+        }
         put(&mut self.pending.clock, ticks.0);
         put(&mut self.pending.clock, monotonic_ns);
     }
@@ -285,6 +269,7 @@ impl Writer {
             rest = after;
             if lane.chunk.is_full(CHUNK_BYTES) {
                 self.write_chunk(thread)?;
+                self.rotate_if_due()?;
             }
         }
         Ok(())
@@ -319,16 +304,24 @@ impl Writer {
     /// # Errors
     /// When the file cannot be written.
     pub fn flush(&mut self) -> Result<(), WriteError> {
+        if self.closed || self.output.is_memory() {
+            return Ok(());
+        }
+        self.write_chunks()?;
+        self.rotate_if_due()
+    }
+
+    fn write_chunks(&mut self) -> Result<(), WriteError> {
         for thread in 0..self.lanes.len() {
             self.write_chunk(ThreadId(thread as u32))?;
         }
         self.write_pending()
     }
 
-    /// Bytes written so far.
+    /// Bytes written so far, into the file that is being written.
     #[must_use]
     pub fn written(&self) -> u64 {
-        self.output.written
+        self.output.written()
     }
 
     /// Bytes that the steps blocks written so far have when not compressed.
@@ -340,7 +333,13 @@ impl Writer {
     /// Whether writing was given up after an error.
     #[must_use]
     pub fn failed(&self) -> bool {
-        self.output.failed
+        self.output.failed()
+    }
+
+    /// Whether there is as much as [`Keep::First`] allows: nothing more should be given.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self.storage.keep, Keep::First(bytes) if self.written() >= bytes)
     }
 
     /// Writes what is buffered, the index and the trailer. Without it a trace counts as cut.
@@ -348,19 +347,81 @@ impl Writer {
     /// # Errors
     /// When the file cannot be written.
     pub fn finish(mut self) -> Result<(), WriteError> {
-        self.flush()?;
-        let trailer = Trailer {
-            index: self.output.written,
+        self.close()
+    }
+
+    /// Does as [`finish`](Self::finish); what is given afterwards is left out.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn close(&mut self) -> Result<(), WriteError> {
+        if self.closed {
+            return Ok(());
+        }
+        self.closed = true;
+        if self.output.is_memory() {
+            return self.snapshot();
+        }
+        self.write_chunks()?;
+        self.output.finish(&self.trailer())
+    }
+
+    /// Brings the file up to date: with [`Keep::Last`], everything that is kept is written into
+    /// it; otherwise it is flushed.
+    ///
+    /// # Errors
+    /// When the file cannot be written. With [`Keep::Last`] the file before is then untouched.
+    pub fn snapshot(&mut self) -> Result<(), WriteError> {
+        self.write_chunks()?;
+        let (Some(since), Some(kept)) = (self.output.since(), &self.kept) else { return Ok(()) };
+        let mut file = self.output.beside(&self.host, since)?;
+        kept.write(&mut file)?;
+        self.output.copy_blocks(&mut file)?;
+        let functions = self.pending.functions.total();
+        for (number, lane) in (0..).zip(&self.lanes) {
+            if lane.stacks.open() > 0 && !self.output.has(ThreadId(number)) {
+                lane.open_calls(ThreadId(number), functions, &mut self.content, &mut file)?;
+            }
+        }
+        file.finish(&self.trailer())?;
+        file.replace(self.output.path())
+    }
+
+    fn trailer(&self) -> Trailer {
+        Trailer {
+            index: 0,
             last: self.last.0,
             objects: self.pending.objects.total(),
             functions: self.pending.functions.total(),
             processes: self.pending.processes.total(),
             threads: self.pending.threads.total(),
-        };
-        let mut index = Vec::new();
-        put_index(&mut index, &self.output.places);
-        self.output.write(Kind::Index, &[], &index)?;
-        self.output.write(Kind::Trailer, &[], &trailer.encode())
+        }
+    }
+
+    /// Ends the file where it has its size, and begins the next one.
+    fn rotate_if_due(&mut self) -> Result<(), WriteError> {
+        let Keep::Files { bytes, count } = self.storage.keep else { return Ok(()) };
+        if self.output.written() < bytes || self.output.failed() {
+            return Ok(());
+        }
+        self.write_chunks()?;
+        self.output.finish(&self.trailer())?;
+        self.parts += 1;
+        self.output.shift(self.parts, count)?;
+        let path = self.output.path().to_owned();
+        let since = Ticks(self.last.0.saturating_add(1));
+        self.output = Output::file(&path, &self.host, since, self.storage.compress)?;
+        if let Some(kept) = &self.kept {
+            kept.write(&mut self.output)?;
+        }
+        let functions = self.pending.functions.total();
+        for (number, lane) in (0..).zip(&self.lanes) {
+            if lane.stacks.open() > 0 {
+                let (content, output) = (&mut self.content, &mut self.output);
+                lane.open_calls(ThreadId(number), functions, content, output)?;
+            }
+        }
+        Ok(())
     }
 
     fn write_chunk(&mut self, thread: ThreadId) -> Result<(), WriteError> {
@@ -377,14 +438,14 @@ impl Writer {
         }
         self.last = self.last.max(head.last);
         self.plain += self.content.len() as u64;
-        let (first, last, count) = (head.first, head.last, head.count);
-        let offset = self.output.written;
-        self.output.places.push(Place::Steps(ChunkPlace { offset, thread, first, last, count }));
-        self.output.write(Kind::Steps, &head.encode(), &self.content)
+        self.output.steps(&head, &self.content)
     }
 
     fn write_pending(&mut self) -> Result<(), WriteError> {
         for (kind, body) in self.pending.take() {
+            if let Some(kept) = &mut self.kept {
+                kept.note(kind, &body);
+            }
             self.output.small(kind, &body)?;
         }
         Ok(())
