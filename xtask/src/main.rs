@@ -5,6 +5,7 @@
 mod agent_check;
 mod bench;
 mod metadata;
+mod selftests;
 mod soak;
 mod tidy;
 
@@ -17,6 +18,8 @@ usage: cargo xtask TASK
   agent-check [FILE]   check the agent's shared object (the newest one built, or FILE)
   bench [NAME] [--json]
                        run a benchmark; without NAME, list them
+  selftests [--fetch | --from DIR] [WORD]
+                       run the kernel's ftrace self-tests against a mounted process (as root)
   soak [--seconds N] [--together] [NAME…]
                        long runs that must find nothing: in turn, 60 s in all; or together, N s each";
 
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
         Some("tidy") if file.is_none() => tidy::run(),
         Some("agent-check") if arguments.next().is_none() => agent_check::run(file),
         Some("bench") => bench::run(file.into_iter().map(Into::into).chain(arguments)),
+        Some("selftests") => selftests::run(file.into_iter().map(Into::into).chain(arguments)),
         Some("soak") => soak::run(file.into_iter().map(Into::into).chain(arguments)),
         _ => {
             eprintln!("{USAGE}");

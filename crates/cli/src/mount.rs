@@ -12,7 +12,8 @@ use crate::record::{AGENT, ring_bytes};
 pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
     let directory = args.directory.display();
     let options = options(args)?;
-    let status = sledge_mount::mount(options, |pid| {
+    let status = sledge_mount::mount(options, |pid, troubles| {
+        troubles.iter().for_each(|trouble| say(trouble));
         say(&format!("process {pid} is at {directory}; to end: umount {directory}, or Ctrl-C"));
     });
     match status.map_err(|error| explain(&error))? {

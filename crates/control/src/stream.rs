@@ -147,6 +147,13 @@ impl Stream {
         sites.map(function).collect()
     }
 
+    /// Paths of its objects, with what to add to their own addresses.
+    #[must_use]
+    pub fn objects(&self) -> Vec<(String, u64)> {
+        let paths = self.table.objects.iter().map(|object| object.path.clone());
+        paths.zip(self.table.biases.iter().copied()).collect()
+    }
+
     /// The program's exit status once it has ended; 128 and its number for a signal.
     pub fn ended(&mut self) -> Option<i32> {
         if self.ended.is_none() {

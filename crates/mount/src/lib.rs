@@ -13,6 +13,7 @@ mod inodes;
 mod process;
 mod run;
 mod served;
+mod symbols;
 mod waiting;
 
 pub use error::MountError;

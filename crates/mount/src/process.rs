@@ -1,6 +1,7 @@
 //! The process: its records, as the tree hears of them.
 
 use crate::clock::{self, Converter};
+use crate::symbols::Symbols;
 use sledge_control::{Sink, Stream, StreamFunction};
 use sledge_drain::Pairer;
 use sledge_trace::event::{self, Ending, Op, Step};
@@ -22,6 +23,7 @@ pub(crate) type Shared = Arc<Mutex<Wanted>>;
 #[derive(Debug)]
 pub(crate) struct Target {
     wanted: Shared,
+    symbols: Vec<(u64, String)>,
 }
 
 impl Tracee for Target {
@@ -32,6 +34,18 @@ impl Tracee for Target {
     fn want(&mut self, wanted: &Wanted) -> Result<(), Errno> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone_from(wanted);
         Ok(())
+    }
+
+    fn symbol(&self, name: &str) -> Option<u64> {
+        self.symbols.iter().find(|(_, other)| other == name).map(|(address, _)| *address)
+    }
+
+    fn symbols(&self) -> Vec<(u64, String)> {
+        self.symbols.clone()
+    }
+
+    fn takes_values(&self, _: FunctionId, _: u64, _: bool) -> bool {
+        false
     }
 
     fn clock_offset(&self, clock: Clock) -> Option<i64> {
@@ -84,7 +98,9 @@ struct Ring {
 
 impl Process {
     /// Makes a tree over a program that was launched.
-    pub(crate) fn new(stream: Stream) -> (Self, Tree) {
+    ///
+    /// Answers, too, with what is wrong with the events that the program declares.
+    pub(crate) fn new(stream: Stream) -> (Self, Tree, Vec<String>) {
         let (functions, sites) = table(&stream.functions());
         let functions = Arc::new(functions);
         let translation = Translation {
@@ -96,9 +112,16 @@ impl Process {
             happened: Vec::new(),
             next: 0,
         };
-        let target = Target { wanted: Shared::default() };
-        let tree = Tree::new(functions, Box::new(target));
-        (Self { stream, translation, looked: Instant::now() }, tree)
+        let Symbols { list: symbols, declared } = Symbols::read(&stream.objects());
+        let target = Target { wanted: Shared::default(), symbols };
+        let mut tree = Tree::new(functions, Box::new(target));
+        let mut troubles = Vec::new();
+        for line in declared {
+            if let Err((error, at)) = tree.declare(&line) {
+                troubles.push(format!("event '{line}' is not there: {error} (at byte {at})"));
+            }
+        }
+        (Self { stream, translation, looked: Instant::now() }, tree, troubles)
     }
 
     /// Tells the tree what happened until now: how many records that were.

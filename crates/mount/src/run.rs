@@ -35,21 +35,24 @@ pub struct MountOptions {
 ///
 /// # Errors
 /// When the program cannot be traced, or the directory cannot be mounted.
-pub fn mount(options: MountOptions, ready: impl FnOnce(i32)) -> Result<Option<i32>, MountError> {
+pub fn mount(
+    options: MountOptions,
+    ready: impl FnOnce(i32, &[String]),
+) -> Result<Option<i32>, MountError> {
     if !options.directory.is_dir() {
         return Err(MountError::Directory(options.directory));
     }
     let signals = Signals::block()?;
     let stream = Stream::launch(options.stream)?;
     let pid = stream.pid();
-    let (process, tree) = Process::new(stream);
+    let (process, tree, troubles) = Process::new(stream);
     let served = Arc::new(Mutex::new(Served { tree, process }));
     let waiting = Arc::new(Mutex::new(WaitingReads::default()));
     let mounted = Mounted::new(Arc::clone(&served), Arc::clone(&waiting));
     let directory = options.directory.canonicalize().unwrap_or(options.directory);
     let failed = |source| MountError::Mount { directory: directory.clone(), source };
     let attached = Attached::new(mounted, &directory).map_err(failed)?;
-    ready(pid);
+    ready(pid, &troubles);
     let status = serve(&attached.session, &served, &waiting, &signals);
     attached.end();
     Ok(status)

@@ -101,6 +101,12 @@ impl Buffers {
         Self { lanes: vec![Lane::new(kilobytes)], kilobytes }
     }
 
+    /// Empty ones of the same sizes.
+    pub(crate) fn like(other: &Self) -> Self {
+        let lanes = other.lanes.iter().map(|lane| Lane::new(lane.kilobytes)).collect();
+        Self { lanes, kilobytes: other.kilobytes }
+    }
+
     pub(crate) fn lanes(&self) -> &[Lane] {
         &self.lanes
     }

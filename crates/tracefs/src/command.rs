@@ -12,8 +12,6 @@ pub(crate) enum Action {
     TraceOff,
     StackTrace,
     Snapshot,
-    Dump,
-    CpuDump,
     /// `enable_event` or `disable_event`.
     Event {
         on: bool,
@@ -31,8 +29,6 @@ impl Action {
             "traceoff" => Self::TraceOff,
             "stacktrace" => Self::StackTrace,
             "snapshot" => Self::Snapshot,
-            "dump" => Self::Dump,
-            "cpudump" => Self::CpuDump,
             "enable_event" | "disable_event" => {
                 let (system, rest) = split(rest?);
                 let (event, rest) = split(rest?);
@@ -50,8 +46,6 @@ impl Action {
             Self::TraceOff => "traceoff".into(),
             Self::StackTrace => "stacktrace".into(),
             Self::Snapshot => "snapshot".into(),
-            Self::Dump => "dump".into(),
-            Self::CpuDump => "cpudump".into(),
             Self::Event { on, system, event } => {
                 format!("{}_event:{system}:{event}", if *on { "enable" } else { "disable" })
             }
@@ -103,9 +97,7 @@ impl Commands {
         if remove {
             return self.remove(&ids, (action, count.is_some()));
         }
-        let once = matches!(action, Action::Dump);
         let count = match count {
-            _ if once => Some(1),
             Some("") | None => None,
             Some(count) => Some(crate::words::parse_number(count).ok_or(Errno::Invalid)?),
         };
@@ -118,8 +110,6 @@ impl Commands {
     }
 
     fn remove(&mut self, ids: &[FunctionId], kind: (Action, bool)) -> Result<(), Errno> {
-        let counted = kind.1 || kind.0 == Action::Dump;
-        let kind = (kind.0, counted);
         let list = self.kinds.get_mut(&kind).ok_or(Errno::Invalid)?;
         let before = list.len();
         ids.iter().for_each(|id| {
@@ -154,6 +144,14 @@ impl Commands {
     /// Whether anything happens when a function is called.
     pub(crate) fn concerns(&self, id: FunctionId) -> bool {
         self.kinds.values().any(|list| list.contains_key(&id))
+    }
+
+    /// The events that are switched, once for each kind of command.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.kinds.keys().filter_map(|(action, _)| match action {
+            Action::Event { system, event, .. } => Some((system.as_str(), event.as_str())),
+            _ => None,
+        })
     }
 
     /// The lines of the file.

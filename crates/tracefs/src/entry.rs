@@ -1,7 +1,7 @@
 //! What lies in a trace buffer.
 
 use crate::functions::FunctionId;
-use crate::tracee::ThreadId;
+use crate::tracee::{ThreadId, Value};
 use std::sync::Arc;
 
 /// One entry of a trace buffer.
@@ -55,6 +55,19 @@ pub(crate) enum Content {
     Raw(u32, Arc<[u8]>),
     /// Functions, the innermost first.
     Stack(Arc<[u64]>),
+    Event(Arc<Hit>),
+}
+
+/// An event that was hit.
+#[derive(Clone, Debug)]
+pub(crate) struct Hit {
+    pub(crate) event: crate::events::EventId,
+    /// Where the probe lies.
+    pub(crate) address: u64,
+    /// For a return probe: where it returned to.
+    pub(crate) parent: u64,
+    pub(crate) is_return: bool,
+    pub(crate) values: Box<[Value]>,
 }
 
 impl Entry {
@@ -66,6 +79,7 @@ impl Entry {
             Content::Print(text) => 24 + text.len(),
             Content::Raw(_, bytes) => 16 + bytes.len(),
             Content::Stack(frames) => 20 + 8 * frames.len(),
+            Content::Event(hit) => 24 + 8 * hit.values.len(),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! What happens in the process, as the instances see it.
 
 use crate::command::Action;
-use crate::entry::{Content, Who};
+use crate::entry::{Content, Hit, Who};
+use crate::events::{Events, Occurrence};
 use crate::functions::{FunctionId, FunctionSet, Functions};
 use crate::graph::Verdict;
 use crate::instance::{Instance, Tracer};
 use crate::options::TraceOption as O;
 use crate::threads::{Open, Thread};
-use crate::tracee::{Happening, ThreadId, What};
+use crate::tracee::{Happening, ProbeId, ThreadId, Value, What};
 use crate::tree::Tree;
 use std::sync::Arc;
 
@@ -43,20 +44,35 @@ impl Tree {
                 if self.stack.on {
                     self.stack.enter(lane, &it.calls);
                 }
-                self.enter(Call { time, thread, lane, tid, function, parent });
+                let call = Call { time, thread, lane, tid, function, parent };
+                self.enter(call);
+                self.hit_probes(call, false, None);
             }
             What::Leave { function, value, .. } => {
                 let Some(it) = self.threads.get_mut(thread) else { return };
                 let (lane, tid) = (it.lane, it.tid);
-                if let Some(open) = it.calls.pop_if(|open| open.function == function) {
-                    let took = time.saturating_sub(open.entered);
-                    if let Some(caller) = it.calls.last_mut() {
-                        caller.children += took;
-                    }
+                let ended = it.calls.pop_if(|open| open.function == function);
+                let took = ended.map_or(0, |open| time.saturating_sub(open.entered));
+                let mut caller = None;
+                if let Some(open) = it.calls.last_mut() {
+                    open.children += took;
+                    caller = Some(open.function);
+                }
+                if let Some(open) = ended {
                     self.profile_call(lane, open, took);
                 }
-                let call = Call { time, thread, lane, tid, function, parent: 0 };
+                let parent =
+                    caller.and_then(|id| self.functions.get(id)).map_or(0, |it| it.address);
+                let call = Call { time, thread, lane, tid, function, parent };
+                self.hit_probes(call, true, None);
                 self.leave(call, value);
+            }
+            What::Hit { probe, parent, ref values } => {
+                let Some(it) = self.threads.get(thread) else { return };
+                let function = self.events.function_of(probe);
+                let Some((function, on_return)) = function else { return };
+                let call = Call { time, thread, lane: it.lane, tid: it.tid, function, parent };
+                self.hit_probes(call, on_return, Some((probe, values)));
             }
             What::Lost(count) => self.lost += count,
         }
@@ -69,10 +85,47 @@ impl Tree {
         let closes = self.graph_notrace.set.contains(call.function);
         let verdict = Verdict { wanted: false, opens, closes, limited, most: self.max_graph_depth };
         let (threads, functions, slow) = (&self.threads, &self.functions, self.threshold > 0);
+        let events = &self.events;
         let frames = |thread| frames(threads.get(thread), functions);
         for instance in self.instances.iter_mut().flatten() {
-            run_commands(instance, call, frames);
+            run_commands(instance, events, call, frames);
             instance.enter(call, verdict, slow, frames);
+        }
+    }
+
+    /// Events of a function's probes; those that take values come with them.
+    fn hit_probes(&mut self, call: Call, on_return: bool, given: Option<(ProbeId, &[Value])>) {
+        let Self { events, threads, functions, instances, .. } = self;
+        if !events.hit(call.function, on_return, given.map(|(id, _)| id)) {
+            return;
+        }
+        let Some(thread) = threads.get(call.thread) else { return };
+        let stack = frames(Some(thread), functions);
+        for (event, definition) in events.hits(call.function, on_return, given.map(|(id, _)| id)) {
+            let values = match given {
+                Some((_, values)) => values.into(),
+                None => definition.values(&thread.comm),
+            };
+            let start = functions.get(call.function).map_or(0, |it| it.address);
+            let hit = Hit {
+                event: event.id,
+                address: start + definition.offset,
+                parent: call.parent,
+                is_return: on_return,
+                values,
+            };
+            let it = Occurrence {
+                event,
+                time: call.time,
+                lane: call.lane,
+                tid: call.tid,
+                comm: &thread.comm,
+                who: Who::Thread(call.thread),
+                hit: Arc::new(hit),
+                text: None,
+                stack: Arc::clone(&stack),
+            };
+            instances.iter_mut().flatten().for_each(|instance| instance.event(events, &it));
         }
     }
 
@@ -106,6 +159,7 @@ impl Tree {
             all.extend(&instance.traced);
             all.extend(&instance.commands.functions().collect());
         }
+        all.extend(&self.events.functions().collect());
         let everything = || self.functions.iter().map(|(id, _)| id);
         if self.profile.on
             && let Ok(top) = self.instance_ref(0)
@@ -174,7 +228,12 @@ impl Instance {
 }
 
 /// What the function's commands do.
-fn run_commands(instance: &mut Instance, call: Call, frames: impl Fn(ThreadId) -> Arc<[u64]>) {
+fn run_commands(
+    instance: &mut Instance,
+    events: &Events,
+    call: Call,
+    frames: impl Fn(ThreadId) -> Arc<[u64]>,
+) {
     if instance.commands.is_empty() || !instance.commands.concerns(call.function) {
         return;
     }
@@ -193,7 +252,7 @@ fn run_commands(instance: &mut Instance, call: Call, frames: impl Fn(ThreadId) -
             }
             records
         }
-        Action::Dump | Action::CpuDump | Action::Event { .. } => false,
+        Action::Event { on, system, event } => instance.soft_switch(events, system, event, *on),
     });
     instance.commands = commands;
 }

@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::list::FunctionList;
 use crate::options::TraceOption;
 use crate::output::Printer;
-use crate::path::{File, LaneFile, Node};
+use crate::path::{EventFile, File, LaneFile, Node};
 use crate::pids::Pids;
 use crate::tree::{Handle, Open, Read, Tree};
 use crate::words::Words;
@@ -57,6 +57,14 @@ impl Tree {
             Node::Plain(File::Trace) | Node::LaneFile(_, LaneFile::Trace) if open.truncate => {
                 self.instance(at)?.clear(lane);
             }
+            Node::Plain(File::KprobeEvents) if open.truncate => self.clear_events(true)?,
+            Node::Plain(File::DynamicEvents) if open.truncate => self.clear_events(false)?,
+            Node::Plain(File::SetEvent) if open.truncate => {
+                self.set_event_word(at, "!*:*").or(Ok(()))?
+            }
+            Node::EventFile(id, EventFile::Trigger) if open.truncate => {
+                self.clear_histograms(at, *id)?;
+            }
             Node::Plain(File::ErrorLog) if open.truncate => self.instance(at)?.errors.clear(),
             _ => {}
         }
@@ -93,14 +101,17 @@ impl Tree {
                 }
                 Work::Functions { list, words, changed }
             }
-            File::SetFtracePid | File::SetFtraceNotracePid => {
+            File::SetFtracePid
+            | File::SetFtraceNotracePid
+            | File::SetEventPid
+            | File::SetEventNotracePid => {
                 let mut pids = self.pids(at, *file)?.clone();
                 if open.truncate {
                     pids.clear();
                 }
                 Work::Pids { pids, words, changed }
             }
-            File::TraceOptions => Work::Words(words),
+            File::TraceOptions | File::SetEvent => Work::Words(words),
             _ => Work::None,
         })
     }
@@ -117,7 +128,12 @@ impl Tree {
 
     fn pids(&mut self, at: usize, file: File) -> Result<&mut Pids, Errno> {
         let instance = self.instance(at)?;
-        Ok(if file == File::SetFtracePid { &mut instance.only } else { &mut instance.not })
+        Ok(match file {
+            File::SetFtracePid => &mut instance.only,
+            File::SetFtraceNotracePid => &mut instance.not,
+            File::SetEventPid => &mut instance.event_pids.only,
+            _ => &mut instance.event_pids.not,
+        })
     }
 
     pub(crate) fn read_from(
@@ -169,7 +185,7 @@ impl Tree {
             }
             Work::Words(words) if last => {
                 let mut words = std::mem::take(words);
-                result = words.end(|word| self.set_option_word(at, word));
+                result = words.end(|word| self.set_word(at, file, word));
             }
             _ => {}
         }

@@ -5,12 +5,14 @@ use crate::clock::Clock;
 use crate::command::Commands;
 use crate::entry::{Content, Entry, Who};
 use crate::error_log::ErrorLog;
+use crate::events::{EventId, EventState};
 use crate::functions::{FunctionId, FunctionSet, Functions};
 use crate::graph::GraphStack;
 use crate::list::FunctionList;
 use crate::options::{Options, TraceOption};
-use crate::pids::{Pids, traces};
+use crate::pids::{EventPids, Pids, traces};
 use crate::tracee::ThreadId;
+use std::collections::HashMap;
 
 /// What an instance does with calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub(crate) struct Instance {
     pub(crate) options: Options,
     pub(crate) buffers: Buffers,
     pub(crate) snapshot: Option<Buffers>,
+    /// The most that one entry may take, and what the kernel calls a sub-buffer.
+    pub(crate) subbuffer_kb: usize,
     pub(crate) clock: Clock,
     /// Nanoseconds to add to monotonic time for `clock`.
     pub(crate) clock_offset: i64,
@@ -66,6 +70,8 @@ pub(crate) struct Instance {
     pub(crate) pipes: Vec<Option<usize>>,
     /// What it asks of the process, kept up to date by [`Instance::choose`].
     pub(crate) traced: FunctionSet,
+    pub(crate) events: HashMap<EventId, EventState>,
+    pub(crate) event_pids: EventPids,
 }
 
 impl Instance {
@@ -85,6 +91,7 @@ impl Instance {
             options: Options::default(),
             buffers,
             snapshot: None,
+            subbuffer_kb: 4,
             clock: Clock::default(),
             clock_offset: 0,
             counter: 0,
@@ -95,6 +102,8 @@ impl Instance {
             pauses: 0,
             pipes: Vec::new(),
             traced: FunctionSet::default(),
+            events: HashMap::new(),
+            event_pids: EventPids::default(),
         }
     }
 
@@ -146,12 +155,8 @@ impl Instance {
 
     /// Exchanges the buffers with the spare ones.
     pub(crate) fn swap(&mut self) {
-        let kilobytes = self.buffers.kilobytes(None).unwrap_or(DEFAULT_KB);
-        let lanes = self.buffers.lanes().len();
-        let mut spare = self.snapshot.take().unwrap_or_else(|| Buffers::new(kilobytes));
-        spare.reserve(lanes);
-        spare.clear(None);
-        spare.resize(None, kilobytes);
+        let mut spare = self.snapshot.take().unwrap_or_else(|| Buffers::like(&self.buffers));
+        spare.reserve(self.buffers.lanes().len());
         self.snapshot = Some(std::mem::replace(&mut self.buffers, spare));
     }
 

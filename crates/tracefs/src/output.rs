@@ -9,6 +9,7 @@ pub(crate) use header::header;
 use crate::buffer::Placed;
 use crate::clock::Clock;
 use crate::entry::{Content, Entry, Who};
+use crate::events::Events;
 use crate::functions::Functions;
 use crate::instance::Tracer;
 use crate::options::{Options, TraceOption as O};
@@ -21,6 +22,7 @@ use std::fmt::Write;
 pub(crate) struct Look<'a> {
     pub(crate) functions: &'a Functions,
     pub(crate) threads: &'a Threads,
+    pub(crate) events: &'a Events,
     pub(crate) options: Options,
     pub(crate) tracer: Tracer,
     pub(crate) clock: Clock,
@@ -158,6 +160,9 @@ pub(super) fn body(look: &Look<'_>, entry: &Entry, out: &mut String) {
                 let _ = write!(out, " {byte:02x}");
             });
             out.push('\n');
+        }
+        Content::Event(hit) => {
+            out.push_str(&crate::events::text(look.events, look.functions, hit));
         }
         Content::Stack(frames) => {
             out.push_str("<stack trace>\n");

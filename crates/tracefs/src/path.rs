@@ -1,5 +1,6 @@
 //! Paths in the tree: which file or directory a path names.
 
+use crate::events::{EventId, Events};
 use crate::options::{self, TraceOption};
 
 /// What a path names.
@@ -25,6 +26,31 @@ pub(crate) enum Node {
     TraceStat,
     /// The profile of a lane.
     Stat(usize),
+    Events,
+    EventsFile(EventsFile),
+    System(String),
+    SystemFile(String, EventFile),
+    Event(EventId),
+    EventFile(EventId, EventFile),
+}
+
+/// Files of `events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventsFile {
+    Enable,
+    HeaderPage,
+    HeaderEvent,
+}
+
+/// Files of an event; a system has the first two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventFile {
+    Enable,
+    Filter,
+    Id,
+    Format,
+    Trigger,
+    Hist,
 }
 
 /// Files that stand in the directory of an instance.
@@ -65,6 +91,15 @@ pub(crate) enum File {
     StackMaxSize,
     StackTraceFilter,
     StackTracerEnabled,
+    AvailableEvents,
+    SetEvent,
+    SetEventPid,
+    SetEventNotracePid,
+    KprobeEvents,
+    KprobeProfile,
+    DynamicEvents,
+    Kallsyms,
+    BufferSubbufSizeKb,
 }
 
 /// Files of a lane.
@@ -86,7 +121,7 @@ const WRITE: u32 = 0o220;
 const BOTH: u32 = 0o640;
 
 /// Names, files, permissions, and whether instances have them, too.
-const FILES: [(&str, File, u32, bool); 35] = [
+const FILES: [(&str, File, u32, bool); 44] = [
     ("README", F::Readme, READ, false),
     ("available_tracers", F::AvailableTracers, READ, true),
     ("available_filter_functions", F::AvailableFilterFunctions, READ, false),
@@ -102,6 +137,7 @@ const FILES: [(&str, File, u32, bool); 35] = [
     ("tracing_cpumask", F::TracingCpumask, BOTH, true),
     ("buffer_size_kb", F::BufferSizeKb, BOTH, true),
     ("buffer_total_size_kb", F::BufferTotalSizeKb, READ, true),
+    ("buffer_subbuf_size_kb", F::BufferSubbufSizeKb, BOTH, true),
     ("set_ftrace_filter", F::SetFtraceFilter, BOTH, true),
     ("set_ftrace_notrace", F::SetFtraceNotrace, BOTH, true),
     ("set_ftrace_pid", F::SetFtracePid, BOTH, true),
@@ -123,6 +159,15 @@ const FILES: [(&str, File, u32, bool); 35] = [
     ("stack_trace_filter", F::StackTraceFilter, BOTH, false),
     // The kernel's is in /proc/sys/kernel.
     ("stack_tracer_enabled", F::StackTracerEnabled, BOTH, false),
+    ("available_events", F::AvailableEvents, READ, true),
+    ("set_event", F::SetEvent, BOTH, true),
+    ("set_event_pid", F::SetEventPid, BOTH, true),
+    ("set_event_notrace_pid", F::SetEventNotracePid, BOTH, true),
+    ("kprobe_events", F::KprobeEvents, BOTH, false),
+    ("kprobe_profile", F::KprobeProfile, READ, false),
+    ("dynamic_events", F::DynamicEvents, BOTH, false),
+    // The kernel's is /proc/kallsyms.
+    ("kallsyms", F::Kallsyms, READ, false),
 ];
 
 const LANE_FILES: [(&str, LaneFile, u32); 7] = [
@@ -136,6 +181,24 @@ const LANE_FILES: [(&str, LaneFile, u32); 7] = [
     ("stack_max_size", LaneFile::StackMaxSize, READ),
 ];
 
+const EVENTS_FILES: [(&str, EventsFile, u32); 3] = [
+    ("enable", EventsFile::Enable, BOTH),
+    ("header_page", EventsFile::HeaderPage, READ),
+    ("header_event", EventsFile::HeaderEvent, READ),
+];
+
+const EVENT_FILES: [(&str, EventFile, u32); 6] = [
+    ("enable", EventFile::Enable, BOTH),
+    ("filter", EventFile::Filter, BOTH),
+    ("id", EventFile::Id, READ),
+    ("format", EventFile::Format, READ),
+    ("trigger", EventFile::Trigger, BOTH),
+    ("hist", EventFile::Hist, READ),
+];
+
+/// Those of a system.
+const SYSTEM_FILES: usize = 2;
+
 /// Which instance a path lies in, and what is left of the path: `None` for the top.
 pub(crate) fn split_instance(path: &str) -> (Option<&str>, &str) {
     let Some(rest) = path.strip_prefix("instances/") else { return (None, path) };
@@ -145,7 +208,7 @@ pub(crate) fn split_instance(path: &str) -> (Option<&str>, &str) {
 
 impl Node {
     /// What a path in an instance's directory names; `lanes` is how many lanes there are.
-    pub(crate) fn parse(path: &str, top: bool, lanes: usize) -> Option<Self> {
+    pub(crate) fn parse(path: &str, top: bool, lanes: usize, events: &Events) -> Option<Self> {
         let mut parts = path.split('/');
         let first = parts.next().unwrap_or("");
         let rest: Vec<&str> = parts.collect();
@@ -159,6 +222,7 @@ impl Node {
                 let lane = name.strip_prefix("function")?.parse().ok()?;
                 (lane < lanes).then_some(Self::Stat(lane))
             }
+            ("events", rest) => Self::parse_event(rest, events),
             ("per_cpu", []) => Some(Self::PerCpu),
             ("per_cpu", [lane, rest @ ..]) => {
                 let lane = lane.strip_prefix("cpu")?.parse().ok().filter(|&lane| lane < lanes)?;
@@ -179,11 +243,40 @@ impl Node {
         }
     }
 
+    fn parse_event(rest: &[&str], events: &Events) -> Option<Self> {
+        let file = |name: &str| EVENT_FILES.iter().find(|(other, ..)| *other == name);
+        match *rest {
+            [] => Some(Self::Events),
+            [name] => {
+                let own = EVENTS_FILES.iter().find(|(other, ..)| *other == name);
+                let system = || {
+                    let found = events.iter().find(|event| event.system == name)?;
+                    Some(Self::System(found.system.clone()))
+                };
+                own.map(|it| Self::EventsFile(it.1)).or_else(system)
+            }
+            [system, name] => {
+                let own = EVENT_FILES[..SYSTEM_FILES].iter().find(|(other, ..)| *other == name);
+                let in_system = own.filter(|_| events.systems().contains(&system));
+                let system_file = in_system.map(|it| Self::SystemFile(system.to_owned(), it.1));
+                system_file.or_else(|| Some(Self::Event(events.named(system, name)?.id)))
+            }
+            [system, name, last] => {
+                Some(Self::EventFile(events.named(system, name)?.id, file(last)?.1))
+            }
+            _ => None,
+        }
+    }
+
     /// The name of a file.
     pub(crate) fn name(&self) -> String {
         let found = match self {
             Self::Plain(file) => FILES.iter().find(|(_, other, ..)| other == file).map(|it| it.0),
             Self::Option(_) => Some("options"),
+            Self::EventFile(_, file) | Self::SystemFile(_, file) => {
+                EVENT_FILES.iter().find(|(_, other, _)| other == file).map(|it| it.0)
+            }
+            Self::EventsFile(_) => Some("events"),
             Self::LaneFile(_, file) => {
                 LANE_FILES.iter().find(|(_, other, _)| other == file).map(|it| it.0)
             }
@@ -196,6 +289,13 @@ impl Node {
         match self {
             Self::Root | Self::Options | Self::PerCpu | Self::Lane(_) => Kind::Directory,
             Self::Instances | Self::TraceStat => Kind::Directory,
+            Self::Events | Self::System(_) | Self::Event(_) => Kind::Directory,
+            Self::EventsFile(EventsFile::Enable) => Kind::File(BOTH),
+            Self::EventsFile(_) => Kind::File(READ),
+            Self::EventFile(_, file) | Self::SystemFile(_, file) => {
+                let found = EVENT_FILES.iter().find(|(_, other, _)| other == file);
+                Kind::File(found.map_or(READ, |(.., mode)| *mode))
+            }
             Self::Option(_) => Kind::File(BOTH),
             Self::Stat(_) => Kind::File(READ),
             Self::Plain(file) => {
@@ -210,13 +310,13 @@ impl Node {
     }
 
     /// Names in a directory, without those that come and go.
-    pub(crate) fn names(&self, top: bool, lanes: usize) -> Vec<String> {
+    pub(crate) fn names(&self, top: bool, lanes: usize, events: &Events) -> Vec<String> {
         let owned = |name: &str| name.to_owned();
         match self {
             Self::Root => {
                 let files = FILES.iter().filter(|(.., everywhere)| top || *everywhere);
                 let mut names: Vec<String> = files.map(|(name, ..)| owned(name)).collect();
-                names.extend(["options", "per_cpu"].map(owned));
+                names.extend(["options", "per_cpu", "events"].map(owned));
                 if top {
                     names.extend(["instances", "trace_stat"].map(owned));
                 }
@@ -224,6 +324,16 @@ impl Node {
             }
             Self::Options => options::OPTIONS.iter().map(|(_, name, _)| owned(name)).collect(),
             Self::TraceStat => (0..lanes).map(|lane| format!("function{lane}")).collect(),
+            Self::Events => {
+                let files = EVENTS_FILES.iter().map(|(name, ..)| *name);
+                files.chain(events.systems()).map(owned).collect()
+            }
+            Self::System(system) => {
+                let files = EVENT_FILES[..SYSTEM_FILES].iter().map(|(name, ..)| owned(name));
+                let inside = events.iter().filter(|event| event.system == *system);
+                files.chain(inside.map(|event| event.name.clone())).collect()
+            }
+            Self::Event(_) => EVENT_FILES.iter().map(|(name, ..)| owned(name)).collect(),
             Self::PerCpu => (0..lanes).map(|lane| format!("cpu{lane}")).collect(),
             Self::Lane(_) => LANE_FILES.iter().map(|(name, ..)| owned(name)).collect(),
             _ => Vec::new(),

@@ -44,3 +44,16 @@ impl Pids {
 pub(crate) fn traces(only: &Pids, not: &Pids, tid: u32) -> bool {
     (only.is_blank() || only.contains(tid)) && !not.contains(tid)
 }
+
+/// `set_event_pid` and `set_event_notrace_pid`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EventPids {
+    pub(crate) only: Pids,
+    pub(crate) not: Pids,
+}
+
+impl EventPids {
+    pub(crate) fn lets(&self, tid: u32) -> bool {
+        traces(&self.only, &self.not, tid)
+    }
+}

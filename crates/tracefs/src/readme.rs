@@ -31,7 +31,8 @@ tracing mini-HOWTO for the functions of a process:
 \t      Format: :mod:<module-name>
 \t    triggers: a command to perform when function is hit
 \t      Format: <function>:<trigger>[:count]
-\t     trigger: traceon, traceoff, stacktrace, snapshot
+\t     trigger: traceon, traceoff, stacktrace, snapshot,
+\t              enable_event:<system>:<event>, disable_event:<system>:<event>
 \t     To remove a trigger without count: echo '!<function>:<trigger>' > set_ftrace_filter
 \t     To remove a trigger with a count: echo '!<function>:<trigger>:0' > set_ftrace_filter
   set_ftrace_notrace\t- echo function name in here to never trace
@@ -40,5 +41,28 @@ tracing mini-HOWTO for the functions of a process:
   set_graph_function\t- Trace the nested calls of a function (function_graph)
   set_graph_notrace\t- Do not trace the nested calls of a function (function_graph)
   max_graph_depth\t- Trace a limited depth of nested calls (0 is unlimited)
+  dynamic_events\t\t- Create/append/remove/show the dynamic events
+\t\t\t  Write into this file to define/undefine new trace events.
+  kprobe_events\t\t- Create/append/remove/show those that are p or r
+\t  accepts: event-definitions (one definition per line)
+\t   Format: p[:[<group>/][<event>]] <place> [<args>]
+\t           r[maxactive][:[<group>/][<event>]] <place> [<args>]
+\t           f[:[<group>/][<event>]] <func-name>[%return] [<args>]
+\t           -:[<group>/][<event>]
+\t    place: [<module>:]<symbol>[+<offset>]|<memaddr>
+place (kretprobe): [<module>:]<symbol>[+<offset>]%return|<memaddr>
+\t     args: <name>=fetcharg[:type]
+\t fetcharg: %<register>, @<address>, @<symbol>[+|-<offset>],
+\t           $stack<index>, $stack, $retval, $comm, $arg<N>,
+\t           +|-[u]<offset>(<fetcharg>), \\imm-value, \\\"imm-string\"
+\t     type: s8/16/32/64, u8/16/32/64, x8/16/32/64, char, string, symbol,
+\t           b<bit-width>@<bit-offset>/<container-size>, ustring,
+\t           <type>\\[<array-size>\\]
+  events/\t\t- Directory containing all trace event subsystems:
+      enable\t\t- Write 0/1 to enable/disable tracing of all events
+  events/<system>/<event>/\t- Directory containing control files for <event>:
+      enable, filter, format, id, trigger, hist
+\t    trigger: traceon, traceoff, snapshot, stacktrace, enable_event:<system>:<event>,
+\t             disable_event:<system>:<event>, hist:keys=<field>[,<field>][:vals=..][:sort=..][:size=..]
   snapshot\t\t- Like 'trace' but shows the content of the static snapshot buffer
 ";

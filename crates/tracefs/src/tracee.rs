@@ -8,6 +8,23 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ThreadId(pub u32);
 
+/// A probe, by a number that is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeId(pub u32);
+
+/// A value that a probe took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A number.
+    Number(u64),
+    /// Text.
+    Text(Box<[u8]>),
+    /// Elements of an array.
+    Numbers(Box<[u64]>),
+    /// The memory could not be read.
+    Fault,
+}
+
 /// Something that happened in the process. Those of one thread come in order.
 #[derive(Clone, Debug)]
 pub struct Happening {
@@ -41,6 +58,15 @@ pub enum What {
         /// What it returned, if that was seen.
         value: Option<u64>,
     },
+    /// A probe was hit, which takes values in the process.
+    Hit {
+        /// Which.
+        probe: ProbeId,
+        /// An address in the code that called the probed function, or to which it returned.
+        parent: u64,
+        /// Its arguments, in order.
+        values: Box<[Value]>,
+    },
     /// The thread's events were lost.
     Lost(u64),
 }
@@ -62,6 +88,15 @@ pub trait Tracee: Send + fmt::Debug {
     /// # Errors
     /// When the process is gone or refuses.
     fn want(&mut self, wanted: &Wanted) -> Result<(), Errno>;
+
+    /// The address of a symbol, be it a function or data.
+    fn symbol(&self, name: &str) -> Option<u64>;
+
+    /// All symbols with their addresses, for `kallsyms`; functions that can be traced are added.
+    fn symbols(&self) -> Vec<(u64, String)>;
+
+    /// Whether a probe can take values there.
+    fn takes_values(&self, function: FunctionId, offset: u64, on_return: bool) -> bool;
 
     /// Offset in the nanoseconds of another clock against `CLOCK_MONOTONIC`; `None` if there is no
     /// such clock.

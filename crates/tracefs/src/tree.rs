@@ -2,6 +2,7 @@
 
 use crate::entry::Writer;
 use crate::errno::Errno;
+use crate::events::Events;
 use crate::files::Work;
 use crate::functions::Functions;
 use crate::instance::Instance;
@@ -70,6 +71,9 @@ pub struct Tree {
     pub(crate) lost: u64,
     pub(crate) profile: Profile,
     pub(crate) stack: StackTracer,
+    pub(crate) events: Events,
+    /// The error of this write was told already.
+    pub(crate) logged: bool,
     wanted: Wanted,
 }
 
@@ -92,6 +96,8 @@ impl Tree {
             lost: 0,
             profile: Profile::default(),
             stack: StackTracer::default(),
+            events: Events::default(),
+            logged: false,
             wanted: Wanted::default(),
         }
     }
@@ -134,7 +140,7 @@ impl Tree {
             let named = self.instances.iter().skip(1).flatten();
             return Ok(named.map(|it| (it.name.clone(), Kind::Directory)).collect());
         }
-        let names = node.names(top, self.threads.lanes());
+        let names = node.names(top, self.threads.lanes(), &self.events);
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let kind = |name: String| {
             let kind = self.kind(&format!("{prefix}{name}"))?;
@@ -149,7 +155,7 @@ impl Tree {
             None => 0,
             Some(name) => self.instance_named(name)?,
         };
-        let node = Node::parse(rest, instance == 0, self.threads.lanes())?;
+        let node = Node::parse(rest, instance == 0, self.threads.lanes(), &self.events)?;
         Some((instance, node))
     }
 
@@ -230,7 +236,7 @@ impl Tree {
     pub fn write(&mut self, id: HandleId, bytes: &[u8]) -> Result<usize, Errno> {
         let mut handle = self.handles.remove(&id).ok_or(Errno::BadFile)?;
         let written = self.write_to(&mut handle, bytes);
-        if written == Err(Errno::Invalid) {
+        if written == Err(Errno::Invalid) && !std::mem::take(&mut self.logged) {
             self.note_error(&handle, bytes);
         }
         self.handles.insert(id, handle);
@@ -287,6 +293,7 @@ impl Tree {
     pub(crate) fn update(&mut self) -> Result<(), Errno> {
         let functions = &self.functions;
         self.instances.iter_mut().flatten().for_each(|instance| instance.choose(functions));
+        self.events.choose(&self.instances);
         let wanted = Wanted { functions: self.all_wanted() };
         if wanted == self.wanted {
             return Ok(());

@@ -3,9 +3,10 @@
 use super::{Work, lane_of};
 use crate::buffer::Buffers;
 use crate::errno::Errno;
+use crate::events::{HEADER_EVENT, header_page};
 use crate::instance::{Instance, Tracer};
 use crate::output::{Look, Printer, header};
-use crate::path::{File, LaneFile, Node};
+use crate::path::{EventFile, EventsFile, File, LaneFile, Node};
 use crate::readme::README;
 use crate::tree::{Handle, Read, Tree};
 use std::fmt::Write;
@@ -18,6 +19,7 @@ impl Tree {
         Look {
             functions: &self.functions,
             threads: &self.threads,
+            events: &self.events,
             options: instance.options,
             tracer: instance.tracer,
             clock: instance.clock,
@@ -34,6 +36,16 @@ impl Tree {
         match node {
             Node::Plain(file) => Ok(self.plain(instance, *file)),
             Node::Option(option) => Ok(flag(instance.has(*option))),
+            Node::EventFile(id, file) => Ok(self.event_text(instance, *id, *file)),
+            Node::SystemFile(system, EventFile::Enable) => {
+                Ok(self.enabled_text(instance, Some(system)))
+            }
+            Node::SystemFile(..) => Ok("### global filter ###\n# Use this to set filters for multiple events.\n# Only events with the given fields will be affected.\n# If no events are modified, an error message will be displayed here\n".to_owned()),
+            Node::EventsFile(file) => Ok(match file {
+                EventsFile::Enable => self.enabled_text(instance, None),
+                EventsFile::HeaderPage => header_page(instance.subbuffer_kb),
+                EventsFile::HeaderEvent => HEADER_EVENT.to_owned(),
+            }),
             Node::Stat(lane) => Ok(self.profile.listing(*lane, &self.functions)),
             Node::LaneFile(lane, file) => Ok(self.lane_text(instance, *lane, *file)),
             _ => Err(Errno::IsDirectory),
@@ -86,6 +98,18 @@ impl Tree {
             File::StackMaxSize => format!("{}\n", self.stack.most(None)),
             File::StackTraceFilter => self.stack.filter.listing(&self.functions, ALL_ENABLED),
             File::StackTracerEnabled => flag(self.stack.on),
+            File::AvailableEvents => {
+                let listed = self.events.iter().filter(|event| event.system != "ftrace");
+                listed.map(|event| format!("{}:{}\n", event.system, event.name)).collect()
+            }
+            File::SetEvent => self.set_event_text(instance),
+            File::SetEventPid => instance.event_pids.only.listing(""),
+            File::SetEventNotracePid => instance.event_pids.not.listing(""),
+            File::KprobeEvents => self.events.listing(true),
+            File::KprobeProfile => self.events.profile(),
+            File::DynamicEvents => self.events.listing(false),
+            File::BufferSubbufSizeKb => format!("{}\n", instance.subbuffer_kb),
+            File::Kallsyms => self.kallsyms(),
             File::TraceMarker | File::TraceMarkerRaw | File::TracePipe => String::new(),
         }
     }
@@ -100,6 +124,21 @@ impl Tree {
             LaneFile::StackMaxSize => format!("{}\n", self.stack.most(Some(lane))),
             LaneFile::TracePipe => String::new(),
         }
+    }
+
+    /// `kallsyms`: all symbols, ascending.
+    fn kallsyms(&self) -> String {
+        let functions = self.functions.iter();
+        let mut all: Vec<(u64, char, String)> =
+            functions.map(|(id, it)| (it.address, 't', self.functions.label(id))).collect();
+        let known: std::collections::HashSet<u64> = all.iter().map(|it| it.0).collect();
+        let others = self.tracee.symbols().into_iter().filter(|it| !known.contains(&it.0));
+        all.extend(others.map(|(address, name)| (address, 'd', name)));
+        all.sort();
+        let line = |(address, kind, name): &(u64, char, String)| {
+            format!("{address:016x} {kind} {}\n", name.replace(" [", "\t["))
+        };
+        all.iter().map(line).collect()
     }
 
     fn available(&self, addresses: bool) -> String {

@@ -4,18 +4,22 @@ use super::Work;
 use crate::buffer::Buffers;
 use crate::clock::Clock;
 use crate::command::Commands;
-use crate::entry::{Content, Who};
+use crate::entry::{Content, Hit, Who};
 use crate::errno::Errno;
+use crate::events::{EventId, Occurrence, PRINT};
+use crate::instance::Instance;
 use crate::instance::Tracer;
 use crate::list::FunctionList;
 use crate::options::{self, TraceOption};
-use crate::path::{File, LaneFile, Node};
+use crate::path::{EventFile, File, LaneFile, Node};
 use crate::tree::{Handle, Tree};
 use crate::words::{Words, number};
 use std::sync::Arc;
 
-/// The most that one marker holds.
-const MARKER_BYTES: usize = 4000;
+/// What a marker needs of a sub-buffer beside its text.
+const MARKER_OVERHEAD: usize = 96;
+/// The largest sub-buffer, in kilobytes.
+const MOST_SUBBUFFER_KB: u64 = 64;
 /// The largest buffer of a lane, in kilobytes.
 const MOST_KB: u64 = 1 << 20;
 
@@ -35,12 +39,24 @@ impl Tree {
             }),
             (_, Work::Words(words)) => {
                 let mut taken = std::mem::take(words);
-                let written = taken.write(bytes, |word| self.set_option_word(at, word));
+                let file = match handle.node {
+                    Node::Plain(file) => file,
+                    _ => File::TraceOptions,
+                };
+                let written = taken.write(bytes, |word| self.set_word(at, file, word));
                 *words = taken;
                 written
             }
             (Node::Plain(File::TraceMarker), _) => self.mark(handle, bytes),
             (Node::Plain(File::TraceMarkerRaw), _) => self.mark_raw(handle, bytes),
+            (Node::Plain(file @ (File::KprobeEvents | File::DynamicEvents)), _) => {
+                let only_kprobes = *file == File::KprobeEvents;
+                let text = std::str::from_utf8(bytes).map_err(|_| Errno::Invalid)?;
+                for line in text.lines() {
+                    self.define_line(at, line, only_kprobes)?;
+                }
+                Ok(bytes.len())
+            }
             (node, _) => {
                 let node = node.clone();
                 self.set(at, &node, bytes).map(|()| bytes.len())
@@ -78,15 +94,38 @@ impl Tree {
 
     fn command(&mut self, at: usize, word: &str) -> Result<(), Errno> {
         let functions = Arc::clone(&self.functions);
-        let instance = self.instance(at)?;
-        instance.commands.edit(&functions, word, |_, _| false)?;
+        let Self { events, instances, .. } = self;
+        let instance = instances.get_mut(at).and_then(Option::as_mut).ok_or(Errno::NoDevice)?;
+        let known = |system: &str, event: &str| events.named(system, event).is_some();
+        let switched = |instance: &Instance| -> Vec<EventId> {
+            let pairs = instance.commands.events();
+            pairs.filter_map(|(system, event)| Some(events.named(system, event)?.id)).collect()
+        };
+        let before = switched(instance);
+        instance.commands.edit(&functions, word, known)?;
+        let after = switched(instance);
+        let missing = |one: &[EventId], id: &EventId| !one.contains(id);
+        for id in after.iter().filter(|id| missing(&before, id)) {
+            instance.event_state(*id).begin_soft();
+        }
+        for id in before.iter().filter(|id| missing(&after, id)) {
+            instance.event_state(*id).end_soft();
+        }
         if word.contains(":snapshot") && !word.starts_with('!') && instance.snapshot.is_none() {
-            instance.snapshot = Some(Buffers::new(1));
+            instance.snapshot = Some(Buffers::like(&instance.buffers));
         }
         self.update()
     }
 
-    pub(crate) fn set_option_word(&mut self, at: usize, word: &str) -> Result<(), Errno> {
+    pub(crate) fn set_word(&mut self, at: usize, file: File, word: &str) -> Result<(), Errno> {
+        if file == File::SetEvent {
+            self.set_event_word(at, word)
+        } else {
+            self.set_option_word(at, word)
+        }
+    }
+
+    fn set_option_word(&mut self, at: usize, word: &str) -> Result<(), Errno> {
         let (option, on) = options::parse(word).ok_or(Errno::Invalid)?;
         self.set_option(at, option, on)
     }
@@ -102,6 +141,12 @@ impl Tree {
             Node::LaneFile(lane, LaneFile::BufferSizeKb) => self.resize(at, Some(*lane), bytes),
             Node::LaneFile(lane, LaneFile::Snapshot) => self.take_snapshot(at, Some(*lane), bytes),
             Node::LaneFile(_, LaneFile::Trace) => Ok(()),
+            Node::EventFile(id, file) => self.write_event(at, *id, *file, text(bytes)?),
+            Node::SystemFile(system, EventFile::Enable) => {
+                self.switch_all(at, system, switch(bytes)?)
+            }
+            Node::SystemFile(system, _) => self.set_system_filter(at, system, text(bytes)?),
+            Node::EventsFile(_) => self.switch_all(at, "*", switch(bytes)?),
             Node::Plain(file) => self.set_plain(at, *file, bytes),
             _ => Err(Errno::Invalid),
         }
@@ -125,6 +170,16 @@ impl Tree {
             File::TraceClock => self.set_clock(at, bytes),
             File::TracingCpumask => self.set_mask(at, bytes),
             File::BufferSizeKb => self.resize(at, None, bytes),
+            File::BufferSubbufSizeKb => {
+                let kilobytes = number(bytes)?;
+                if kilobytes == 0 || kilobytes > MOST_SUBBUFFER_KB {
+                    return Err(Errno::Invalid);
+                }
+                let instance = self.instance(at)?;
+                instance.subbuffer_kb = (kilobytes as usize).next_power_of_two().max(4);
+                instance.clear(None);
+                Ok(())
+            }
             File::MaxGraphDepth => {
                 self.max_graph_depth = u16::try_from(number(bytes)?).unwrap_or(u16::MAX);
                 Ok(())
@@ -218,14 +273,16 @@ impl Tree {
 
     /// Text that somebody writes into the trace.
     fn mark(&mut self, handle: &Handle, bytes: &[u8]) -> Result<usize, Errno> {
-        let part = &bytes[..bytes.len().min(MARKER_BYTES)];
+        let most = self.instance(handle.instance)?.subbuffer_kb * 1024 - MARKER_OVERHEAD;
+        let part = &bytes[..bytes.len().min(most)];
         self.mark_with(handle, Content::Print(part.into()))?;
         Ok(part.len())
     }
 
     fn mark_raw(&mut self, handle: &Handle, bytes: &[u8]) -> Result<usize, Errno> {
         let Some((id, rest)) = bytes.split_first_chunk::<4>() else { return Err(Errno::Invalid) };
-        if rest.len() > MARKER_BYTES {
+        let most = self.instance(handle.instance)?.subbuffer_kb * 1024 - MARKER_OVERHEAD;
+        if rest.len() > most {
             return Err(Errno::Invalid);
         }
         self.mark_with(handle, Content::Raw(u32::from_le_bytes(*id), rest.into()))?;
@@ -234,14 +291,36 @@ impl Tree {
 
     fn mark_with(&mut self, handle: &Handle, what: Content) -> Result<(), Errno> {
         let time = self.tracee.now();
-        let who = Who::Writer(Arc::new(handle.open.who.clone()));
-        let instance = self.instance(handle.instance)?;
+        let writer = handle.open.who.clone();
+        let who = Who::Writer(Arc::new(writer.clone()));
+        let Self { events, instances, .. } = self;
+        let found = instances.get_mut(handle.instance).and_then(Option::as_mut);
+        let instance = found.ok_or(Errno::NoDevice)?;
         if !instance.on {
             return Err(Errno::BadFile);
         }
-        instance.record(0, time, who, what);
+        instance.record(0, time, who.clone(), what.clone());
+        let (Content::Print(text), Some(event)) = (&what, events.get(PRINT)) else { return Ok(()) };
+        let values = Box::default();
+        let hit = Hit { event: PRINT, address: 0, parent: 0, is_return: false, values };
+        let it = Occurrence {
+            event,
+            time,
+            lane: 0,
+            tid: writer.tid,
+            comm: &writer.comm,
+            who,
+            hit: Arc::new(hit),
+            text: Some(text),
+            stack: Arc::default(),
+        };
+        instance.event(events, &it);
         Ok(())
     }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Errno> {
+    std::str::from_utf8(bytes).map_err(|_| Errno::Invalid)
 }
 
 /// What a file that holds 0 or 1 is set to.

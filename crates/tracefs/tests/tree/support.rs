@@ -26,6 +26,18 @@ impl Tracee for Script {
         Ok(())
     }
 
+    fn symbol(&self, name: &str) -> Option<u64> {
+        (name == "counter").then_some(0x9000)
+    }
+
+    fn symbols(&self) -> Vec<(u64, String)> {
+        vec![(0x9000, "counter".into())]
+    }
+
+    fn takes_values(&self, _: FunctionId, _: u64, _: bool) -> bool {
+        true
+    }
+
     fn clock_offset(&self, clock: Clock) -> Option<i64> {
         Some(if clock == Clock::Boot { 1_000_000_000 } else { 0 })
     }
