@@ -84,7 +84,10 @@ pub(crate) fn run(until: Instant, storm: bool) -> Outcome {
         for changer in changers {
             match changer.join() {
                 Ok(Ok(clients)) => ended += clients,
-                Ok(Err(error)) => findings.push(error.to_string()),
+                Ok(Err(error)) => {
+                    let blocking = sledge_live::trap::threads_with_traps_blocked();
+                    findings.push(format!("{error}; now {blocking:?}"));
+                }
                 Err(_) => findings.push("a thread that changes clients panicked".to_owned()),
             }
         }

@@ -24,7 +24,7 @@ static TARGET: AtomicUsize = AtomicUsize::new(0);
 /// One site after the other, each toggled as fast as it goes, while the threads call it.
 pub(crate) fn shapes(until: Instant, storm: bool) -> Outcome {
     run(SHAPES, storm, |patcher, ids, tally| {
-        let slice = until.saturating_duration_since(Instant::now()) / SHAPES as u32;
+        let slice = until.saturating_duration_since(Instant::now()) / (2 * SHAPES as u32);
         let (mut toggles, mut sites, mut number) = (0_u64, 0_u64, 0);
         while Instant::now() < until {
             TARGET.store(number, Relaxed);

@@ -105,5 +105,5 @@ pub(crate) fn complaints() -> Vec<String> {
 /// The fewer processors, the less the one that changes would get done among those that call.
 pub(crate) fn yield_to_the_writer() {
     // SAFETY: concerns this thread only; a thread that may not be nicer goes on as it is.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 15) };
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 12) };
 }

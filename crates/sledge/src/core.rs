@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 
 /// How long threads that block traps are waited for: they may be in a handler.
 const UNBLOCK: Duration = Duration::from_millis(200);
-/// And those that do so for a moment: they may not get a processor.
-const PASS: Duration = Duration::from_secs(10);
+/// And those that do so for a moment: they may not get a processor for long.
+const PASS: Duration = Duration::from_secs(60);
 
 /// `ret`.
 const RET: u8 = 0xc3;
