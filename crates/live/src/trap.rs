@@ -146,9 +146,9 @@ fn first_word(set: &libc::sigset_t) -> u64 {
 pub struct Blocking {
     /// Its number.
     pub thread: i32,
-    /// Only for a moment, however long that takes on a busy machine: no signal is let through, not
-    /// even those that libc keeps from programs. It is libc that does so where it makes and ends
-    /// threads and processes, or the handler of traps.
+    /// Only for a moment, however long that takes on a busy machine: signals are blocked that libc
+    /// keeps from programs. It is libc that does so where it makes and ends threads and processes,
+    /// or the handler of traps.
     pub passing: bool,
 }
 
@@ -167,14 +167,14 @@ pub fn threads_with_traps_blocked() -> io::Result<Vec<Blocking>> {
         let blocked = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         let thread: Option<i32> = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if let (Some(mask), Some(thread)) = (blocked.filter(|mask| mask & TRAPS != 0), thread) {
-            found.push(Blocking { thread, passing: mask | NEVER_BLOCKED == u64::MAX });
+            found.push(Blocking { thread, passing: mask & LIBC_OWN != 0 });
         }
     }
     Ok(found)
 }
 
-/// The kernel leaves these out.
-const NEVER_BLOCKED: u64 = bit(libc::SIGKILL) | bit(libc::SIGSTOP);
+/// The first real-time signals are libc's own, and not in any set that it makes for a program.
+const LIBC_OWN: u64 = bit(32) | bit(33);
 const TRAPS: u64 = bit(libc::SIGTRAP) | bit(libc::SIGILL);
 
 const fn bit(signal: libc::c_int) -> u64 {
