@@ -34,7 +34,7 @@ pub use flags::Flags;
 pub use hash::{Matcher, Pattern};
 pub use listing::Symbols;
 pub use object::{FunctionInfo, ObjectInfo};
-pub use registry::{OpsSpec, Registry};
+pub use registry::{Hashes, OpsSpec, Registry};
 pub use sets::OpsSet;
 
 use std::fmt;

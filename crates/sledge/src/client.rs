@@ -119,19 +119,33 @@ impl Client {
         threads: Option<ThreadFilter>,
         offsets: &Offsets,
     ) -> Callback {
-        let ops = match &self.action {
-            Action::Raw { data, .. } => *data as u64,
-            Action::Redirect { to } => *to,
-            _ => std::ptr::from_ref(self).addr() as u64,
-        };
         Callback {
             target: Target::Cell(self.target.as_ptr().addr() as u64),
-            ops,
+            ops: self.argument(),
             save_regs,
             preserve: self.preserve,
             guard: guarded.then_some(offsets.guard),
             threads,
         }
+    }
+
+    /// What its function is passed as ops. The client must not move any more.
+    pub(crate) fn argument(&self) -> u64 {
+        match &self.action {
+            Action::Raw { data, .. } => *data as u64,
+            Action::Redirect { to } => *to,
+            _ => std::ptr::from_ref(self).addr() as u64,
+        }
+    }
+
+    /// The cell with what is called.
+    pub(crate) fn target(&self) -> *const AtomicU64 {
+        &raw const self.target
+    }
+
+    /// What has to be saved for it.
+    pub(crate) fn preserve(&self) -> Preserve {
+        self.preserve
     }
 
     /// The address of caller-supplied code.

@@ -29,6 +29,7 @@ mod code;
 mod core;
 mod error;
 mod filters;
+mod list;
 mod objects;
 mod ops;
 mod pool;
@@ -38,6 +39,7 @@ mod thread;
 mod tracer;
 
 pub use client::{Call, RawCallback};
+pub use core::Dispatch;
 pub use error::Error;
 pub use objects::Denied;
 pub use ops::Ops;

@@ -239,6 +239,37 @@ pub(crate) fn inside() -> bool {
     }
 }
 
+/// Which thread filters want this thread.
+#[inline(always)]
+pub(crate) fn wanted() -> u64 {
+    // SAFETY: this thread's own block.
+    unsafe { (&raw const (*own()).wanted).read_volatile() }
+}
+
+/// Begins a guarded callback, as trampolines do; if one runs in this thread already, counts the
+/// call as left out.
+#[inline(always)]
+pub(crate) fn enter_guarded() -> bool {
+    // SAFETY: this thread's own block.
+    unsafe {
+        let block = own();
+        if (&raw const (*block).busy).read_volatile() != 0 {
+            let left_out = &raw mut (*block).left_out;
+            left_out.write_volatile(left_out.read_volatile().wrapping_add(1));
+            return false;
+        }
+        (&raw mut (*block).busy).write_volatile(1);
+    }
+    true
+}
+
+/// Ends it.
+#[inline(always)]
+pub(crate) fn leave_guarded() {
+    // SAFETY: this thread's own block.
+    unsafe { (&raw mut (*own()).busy).write_volatile(0) };
+}
+
 /// While it lives, this thread's calls reach no guarded callback, and are not counted as left out:
 /// they are ours, not the program's.
 #[derive(Debug)]

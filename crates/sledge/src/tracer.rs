@@ -1,7 +1,7 @@
 //! The tracer of this process.
 
 use crate::client::Client;
-use crate::core::{Core, Registered, Retired};
+use crate::core::{Core, Dispatch, Registered, Retired};
 use crate::error::Error;
 use crate::filters;
 use crate::ops::Ops;
@@ -84,6 +84,25 @@ impl Tracer {
     /// When a permanent ops is enabled, or the process cannot be patched.
     pub fn switch(&self, on: bool) -> Result<(), Error> {
         change(|core| core.registry.switch(on))
+    }
+
+    /// Chooses how calls come to callbacks: [`Dispatch::List`] is there to be measured against.
+    ///
+    /// # Errors
+    /// When there is no memory for a trampoline.
+    pub fn set_dispatch(&self, dispatch: Dispatch) -> Result<(), Error> {
+        Locked::new()?.core().set_dispatch(dispatch)?;
+        process::reap(Wait::No)
+    }
+
+    /// How many sets of ops may have trampolines of their own (4096). Sets that come later share
+    /// the list function.
+    ///
+    /// # Errors
+    /// When there is no tracer.
+    pub fn limit_sets(&self, most: usize) -> Result<(), Error> {
+        Locked::new()?.core().set_budget(most);
+        Ok(())
     }
 
     /// Looks for objects that were loaded or unloaded since the last time.
@@ -236,13 +255,6 @@ impl Registration {
         let retired = {
             let mut locked = Locked::new()?;
             let core = locked.core();
-            if core.registry.wanted(self.id) != 0
-                && let Err(error) = core.ready()
-            {
-                // Its sites stay armed, and it registered; its trampolines call nothing.
-                std::mem::forget(client);
-                return Err(error);
-            }
             let changes = core.registry.unregister(self.id)?;
             let applied = core.apply(changes);
             let registered = core.ops.remove(&self.id);

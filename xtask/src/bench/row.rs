@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 pub(crate) struct Row {
     bench: &'static str,
     case: Map<String, Value>,
-    unit: &'static str,
+    unit: String,
     value: Option<f64>,
     median: Option<f64>,
     baseline: Option<(f64, String)>,
@@ -16,9 +16,17 @@ pub(crate) struct Row {
 
 impl Row {
     /// A row of `bench`, in `unit`, not measured yet.
-    pub(crate) fn new(bench: &'static str, unit: &'static str) -> Self {
+    pub(crate) fn new(bench: &'static str, unit: &str) -> Self {
         let case = Map::new();
-        Self { bench, case, unit, value: None, median: None, baseline: None, note: String::new() }
+        Self {
+            bench,
+            case,
+            unit: unit.into(),
+            value: None,
+            median: None,
+            baseline: None,
+            note: String::new(),
+        }
     }
 
     /// Says what was varied.
@@ -77,7 +85,7 @@ impl Row {
             case.join(", "),
             self.value.map_or("-".into(), show),
             self.median.map(show).unwrap_or_default(),
-            self.unit.into(),
+            self.unit.clone(),
             self.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
             against.unwrap_or_default(),
             self.note.clone(),

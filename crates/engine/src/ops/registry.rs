@@ -1,6 +1,6 @@
 //! The registry: all objects, all ops, and what each operation does to them.
 
-use super::bits::Members;
+use super::bits::{Bits, Members};
 use super::hash::Hash;
 use super::object::Object;
 use super::sets::Sets;
@@ -30,6 +30,15 @@ impl Default for OpsSpec {
         let (filter, notrace) = (Vec::new(), Vec::new());
         Self { flags: Flags::default(), filter, notrace, threads: None, enabled: true }
     }
+}
+
+/// The functions that an ops asks for, and those of them that it does not get.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hashes {
+    /// What its filter names; without a filter, everything.
+    pub filter: Option<Vec<SiteIndex>>,
+    /// What of that its notrace list takes out, or what it cannot have.
+    pub notrace: Vec<SiteIndex>,
 }
 
 /// An ops, and what it gets.
@@ -274,6 +283,30 @@ impl Registry {
     #[must_use]
     pub fn threads(&self, id: OpsId) -> Option<&BTreeSet<i32>> {
         self.ops.get(&id)?.threads.as_ref()
+    }
+
+    /// The hashes of an ops as sites; for the list function, which asks them call by call.
+    #[must_use]
+    pub fn hashes(&self, id: OpsId) -> Option<Hashes> {
+        let ops = self.ops.get(&id)?;
+        let mut hashes =
+            Hashes { filter: (!ops.filter.is_empty()).then(Vec::new), ..Hashes::default() };
+        for (key, object) in &self.objects {
+            let sites = |bits: &Bits| -> Vec<SiteIndex> {
+                bits.iter().filter_map(|at| object.functions[at].site).collect()
+            };
+            let mut refused = match (ops.filter.members(*key), &mut hashes.filter) {
+                (Some(members), Some(filter)) => {
+                    filter.extend(sites(members));
+                    members.clone()
+                }
+                (None, Some(_)) => continue,
+                (_, None) => Bits::full(object.functions.len()),
+            };
+            refused.remove(ops.wants.get(key));
+            hashes.notrace.extend(sites(&refused));
+        }
+        Some(hashes)
     }
 
     /// The bit of an ops in the masks of those that see exits.

@@ -1,0 +1,270 @@
+//! Carries out what the registry decided, in the order that keeps its promises.
+
+use super::{Core, Placed, own_text};
+use crate::code;
+use crate::error::Error;
+use crate::objects;
+use crate::sites::{Place, SiteError, Spot, Way};
+use crate::thread;
+use sledge_engine::dispatch::{Callback, Preserve, Target, entry_trampoline};
+use sledge_engine::ops::{Changes, SetId, SiteIndex};
+use sledge_live::patch::LiveSite;
+use sledge_live::patcher::SiteId;
+use sledge_live::sync::Sync as _;
+use sledge_live::trap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// How long threads that block traps are waited for: they may be in a handler.
+const UNBLOCK: Duration = Duration::from_millis(200);
+/// And those that do so for a moment: they may not get a processor for long.
+const PASS: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// Waits until sites can be patched. To be called before the registry decides to arm any: what
+    /// it has decided must be carried out.
+    pub(crate) fn ready(&self) -> Result<(), Error> {
+        await_unblocked()
+    }
+
+    /// Carries out what the registry decided, in the order that keeps its promises.
+    pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), Error> {
+        for &set in &changes.new_sets {
+            self.generate(set)?;
+        }
+        let mut old = Vec::new();
+        for &set in &changes.retarget {
+            old.extend(self.sets.remove(&set));
+            self.generate(set)?;
+        }
+        // No processor has what was there before in its pipeline when it is led there.
+        if !changes.new_sets.is_empty() || !changes.retarget.is_empty() {
+            self.barrier().map_err(Error::system("membarrier"))?;
+        }
+        self.relist()?;
+        changes.retarget.iter().for_each(|&set| self.retarget(set));
+        self.retired.trampolines.extend(old);
+        for &(site, _, set) in &changes.repoint {
+            self.point(site, set)?;
+        }
+        self.arm(&changes.arm)?;
+        self.disarm(&changes.disarm)?;
+        for set in &changes.dead_sets {
+            self.retired.trampolines.extend(self.sets.remove(set));
+        }
+        self.unlist()
+    }
+
+    /// Every processor takes notice of what was stored before.
+    pub(crate) fn barrier(&mut self) -> std::io::Result<()> {
+        self.barrier.sync().map_err(std::io::Error::other)
+    }
+
+    fn generate(&mut self, set: SetId) -> Result<(), Error> {
+        let callbacks = self.callbacks(set);
+        if callbacks.is_empty() || self.dispatcher.is_full(self.sets.len()) {
+            return Ok(());
+        }
+        let redirected = self.redirected;
+        let generate = |place| entry_trampoline(place, &callbacks, redirected);
+        let piece = self.pool.put(objects::space, &own_text(), generate);
+        self.sets.insert(set, piece.map_err(Error::system("mapping code"))?);
+        Ok(())
+    }
+
+    /// There is a new trampoline for the same set: the cells of its sites lead there, and no site
+    /// changes.
+    fn retarget(&self, set: SetId) {
+        let target = self.target(set);
+        for (&site, placed) in &self.placed {
+            if self.registry.set_at(site) == Some(set) {
+                code::store(placed.place.cell, target);
+            }
+        }
+    }
+
+    /// The way calls take that this set wants.
+    fn way(&self, set: SetId) -> Way {
+        let ops = self.registry.set(set).map_or(&[][..], |set| &set.ops);
+        let direct = ops.iter().find_map(|id| self.ops.get(id)?.client.direct());
+        let callbacks = self.target(set) != self.nothing;
+        direct.map_or(Way::Callbacks, |code| Way::Direct { code, callbacks })
+    }
+
+    /// Lets a placed site run a set.
+    fn point(&mut self, site: SiteIndex, set: SetId) -> Result<(), Error> {
+        let (target, way) = (self.target(set), self.way(set));
+        let Some(placed) = self.placed.get_mut(&site) else { return Ok(()) };
+        code::store(placed.place.cell, target);
+        if way != Way::Callbacks || placed.direct.is_some() {
+            let Placed { place, spot, text, .. } = placed;
+            let led = self.placer.lead(text, spot, place, &first, way);
+            let led = led.map_err(Error::system("mapping code"))?;
+            placed.direct = Some(way).filter(|way| *way != Way::Callbacks);
+            if let Err(error) = led {
+                self.refused.insert(site, error.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn arm(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
+        self.place(sites.iter().map(|&(site, _)| site))?;
+        let mut ids = Vec::with_capacity(sites.len());
+        for &(site, set) in sites {
+            self.point(site, set)?;
+            if !self.refused.contains_key(&site) {
+                ids.extend(self.placed.get(&site).map(|placed| placed.id));
+            }
+        }
+        let refused = self.patcher.arm(&ids);
+        let refused = refused.inspect_err(|_| self.let_go())?;
+        if !refused.is_empty() {
+            let why: HashMap<SiteId, _> = refused.iter().map(|one| (one.site, one.why)).collect();
+            for &(site, _) in sites {
+                let Some(placed) = self.placed.get(&site) else { continue };
+                if let Some(&why) = why.get(&placed.id) {
+                    code::store(placed.place.cell, self.nothing);
+                    self.refused.insert(site, why.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets sites run nothing, and puts their original bytes back; while some thread blocks traps,
+    /// that must wait for a later change.
+    fn disarm(&mut self, sites: &[SiteIndex]) -> Result<(), Error> {
+        for site in sites {
+            if let Some(placed) = self.placed.get(site) {
+                code::store(placed.place.cell, self.nothing);
+                self.lingering.insert(*site);
+            }
+        }
+        self.lingering.retain(|&site| self.registry.set_at(site).is_none());
+        if self.lingering.is_empty() || await_unblocked().is_err() {
+            return Ok(());
+        }
+        let sites = std::mem::take(&mut self.lingering);
+        let placed = sites.iter().filter_map(|site| Some((self.placed.get(site)?.id, *site)));
+        let ids: BTreeMap<SiteId, SiteIndex> = placed.collect();
+        let all: Vec<SiteId> = ids.keys().copied().collect();
+        let refused = self.patcher.disarm(&all).inspect_err(|_| self.let_go())?;
+        for one in refused {
+            self.refused.insert(ids[&one.site], one.why.into());
+        }
+        for site in sites {
+            let Some(placed) = self.placed.get_mut(&site) else { continue };
+            if placed.direct.take().is_some() {
+                let Placed { place, spot, text, .. } = placed;
+                let led = self.placer.lead(text, spot, place, &first, Way::Callbacks);
+                let _ = led.map_err(Error::system("mapping code"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a failure everything is disarmed; what could not be leads to nobody.
+    fn let_go(&self) {
+        self.placed.values().for_each(|placed| code::store(placed.place.cell, self.nothing));
+    }
+
+    /// Places the sites that are not yet, object by object.
+    fn place(&mut self, sites: impl Iterator<Item = SiteIndex>) -> Result<(), Error> {
+        let mut missing: Vec<SiteIndex> = sites
+            .filter(|site| !self.placed.contains_key(site) && !self.refused.contains_key(site))
+            .collect();
+        missing.sort_unstable();
+        let objects: Vec<SiteIndex> = missing
+            .iter()
+            .filter_map(|&site| Some((site, self.function(site)?.0.first_site)))
+            .map(|(_, first)| SiteIndex(first))
+            .collect();
+        let both: Vec<_> = missing.into_iter().zip(objects).collect();
+        for run in both.chunk_by(|a, b| a.1 == b.1) {
+            let sites: Vec<SiteIndex> = run.iter().map(|&(site, _)| site).collect();
+            self.place_in_object(&sites)?;
+        }
+        Ok(())
+    }
+
+    fn place_in_object(&mut self, sites: &[SiteIndex]) -> Result<(), Error> {
+        let Some((loaded, _)) = sites.first().and_then(|&site| self.function(site)) else {
+            return Ok(());
+        };
+        let (text, loaded) = (loaded.text.clone(), loaded.clone());
+        let spot = |site: &SiteIndex| Spot::new(&loaded, (site.0 - loaded.first_site) as usize);
+        let (sites, spots): (Vec<_>, Vec<_>) =
+            sites.iter().filter_map(|site| Some((*site, spot(site)?))).unzip();
+        let places = self.placer.place(&text, &spots, &first, self.nothing);
+        let places = places.map_err(Error::system("mapping code"))?;
+        let mut ready = Vec::new();
+        for ((site, spot), made) in sites.into_iter().zip(spots).zip(places) {
+            match made {
+                Ok((place, live)) => ready.push((site, spot, place, live)),
+                Err(error) => {
+                    self.refused.insert(site, error);
+                }
+            }
+        }
+        self.keep(ready, &text)
+    }
+
+    /// Hands placed sites to the patcher; one that overlaps another is refused by itself.
+    fn keep(
+        &mut self,
+        ready: Vec<(SiteIndex, Spot, Place, LiveSite)>,
+        text: &Range<u64>,
+    ) -> Result<(), Error> {
+        let all = ready.iter().map(|(.., live)| live.clone()).collect();
+        let ids = self.patcher.add(all).ok();
+        for (at, (site, spot, place, live)) in ready.into_iter().enumerate() {
+            let id = match &ids {
+                Some(ids) => ids.get(at).copied(),
+                None => self.patcher.add(vec![live]).ok().and_then(|ids| ids.first().copied()),
+            };
+            match id {
+                Some(id) => {
+                    let text = text.clone();
+                    self.placed.insert(site, Placed { place, spot, text, id, direct: None });
+                }
+                None => {
+                    self.refused.insert(site, SiteError::Overlap);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Code that makes a thread known, for a place; see [`sledge_engine::dispatch::Gate::first`].
+fn first(place: u64) -> Vec<u8> {
+    let register = Callback {
+        target: Target::Function(thread::register as *const () as u64),
+        ops: 0,
+        save_regs: false,
+        preserve: Preserve::default(),
+        guard: None,
+        threads: None,
+    };
+    entry_trampoline(place, &[register], 0)
+}
+
+/// Waits for a moment in which no thread blocks traps.
+fn await_unblocked() -> Result<(), Error> {
+    let begin = Instant::now();
+    loop {
+        let blocking = trap::threads_with_traps_blocked();
+        let blocking = blocking.map_err(Error::system("reading the threads"))?;
+        if blocking.is_empty() {
+            return Ok(());
+        }
+        let passing = blocking.iter().all(|one| one.passing);
+        if begin.elapsed() > if passing { PASS } else { UNBLOCK } {
+            let threads = blocking.iter().map(|one| one.thread).collect();
+            return Err(Error::TrapsBlocked { threads });
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}

@@ -1,0 +1,194 @@
+//! Which code a set runs: a trampoline of its own, or the list function.
+
+use super::{Core, own_text};
+use crate::error::Error;
+use crate::list::{self, Hash, List, Listed, Tests};
+use crate::{code, objects, thread};
+use sledge_engine::dispatch::{Callback, Preserve, Target, ThreadFilter, entry_trampoline};
+use sledge_engine::ops::{Flags, OpsId, SetId, SiteIndex};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// How calls come to callbacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dispatch {
+    /// By a trampoline for each set of ops: a call costs what its own ops cost.
+    #[default]
+    Set,
+    /// By the list function, which asks every ops: the old way, to be compared with. Ops that see
+    /// exits keep the trampolines of their sets.
+    List,
+}
+
+/// Sets with trampolines of their own, if nothing else is said.
+const BUDGET: usize = 4096;
+
+/// What is decided of all sets together.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    mode: Dispatch,
+    budget: usize,
+    listing: Option<Listing>,
+}
+
+/// The trampoline of the list function.
+#[derive(Debug)]
+struct Listing {
+    trampoline: Range<u64>,
+    demands: (bool, Preserve),
+}
+
+impl Default for Dispatcher {
+    fn default() -> Self {
+        Self { mode: Dispatch::Set, budget: BUDGET, listing: None }
+    }
+}
+
+impl Dispatcher {
+    /// Whether so many sets with trampolines are all that may be.
+    pub(super) fn is_full(&self, sets: usize) -> bool {
+        sets >= self.budget
+    }
+}
+
+impl Core {
+    /// Chooses the way of dispatch. Running threads change over as they come.
+    pub(crate) fn set_dispatch(&mut self, mode: Dispatch) -> Result<(), Error> {
+        self.dispatcher.mode = mode;
+        self.relist()?;
+        self.store_targets();
+        self.unlist()
+    }
+
+    /// So many sets may have trampolines of their own; those that come later are listed.
+    pub(crate) fn set_budget(&mut self, sets: usize) {
+        self.dispatcher.budget = sets;
+    }
+
+    /// What the trampoline of a set calls, in the order of registration.
+    pub(super) fn callbacks(&self, set: SetId) -> Vec<Callback> {
+        let Some(set) = self.registry.set(set) else { return Vec::new() };
+        let one = |id: &OpsId| {
+            let registered = self.ops.get(id)?;
+            if registered.client.direct().is_some() {
+                return None;
+            }
+            let save_regs = set.registers && self.asks_registers(*id);
+            let threads: Option<ThreadFilter> = registered.filter.map(thread::filter);
+            let guarded = self.is_guarded(*id);
+            Some(registered.client.callback(save_regs, guarded, threads, &self.offsets))
+        };
+        set.ops.iter().filter_map(one).collect()
+    }
+
+    fn asks_registers(&self, id: OpsId) -> bool {
+        let either = Flags::SAVE_REGS | Flags::SAVE_REGS_IF_SUPPORTED;
+        self.registry.flags(id).is_some_and(|flags| flags.intersects(either))
+    }
+
+    fn is_guarded(&self, id: OpsId) -> bool {
+        self.registry.flags(id).is_some_and(|flags| flags.contains(Flags::RECURSION))
+    }
+
+    /// The trampoline of a set.
+    pub(super) fn target(&self, set: SetId) -> u64 {
+        let listed = self.dispatcher.listing.as_ref().filter(|_| self.is_listed(set));
+        let own = self.sets.get(&set).map(|piece| piece.start);
+        listed.map(|listing| listing.trampoline.start).or(own).unwrap_or(self.nothing)
+    }
+
+    /// Whether a set's calls go through the list function.
+    fn is_listed(&self, set: SetId) -> bool {
+        let calls = self.registry.set(set).is_some_and(|set| {
+            set.ops
+                .iter()
+                .any(|id| self.ops.get(id).is_some_and(|ops| ops.client.direct().is_none()))
+        });
+        calls && (self.dispatcher.mode == Dispatch::List || !self.sets.contains_key(&set))
+    }
+
+    fn needs_list(&self) -> bool {
+        self.registry.sets().any(|(set, _)| self.is_listed(set))
+    }
+
+    /// Brings the list up to date, if some set needs it: before sites are pointed there.
+    pub(super) fn relist(&mut self) -> Result<(), Error> {
+        if !self.needs_list() {
+            return Ok(());
+        }
+        let list = Box::new(self.list());
+        let demands = (list.save_regs(), list.preserve());
+        let old = list::replace(Some(list));
+        self.retired.garbage.extend(old.map(|list| list as _));
+        if self.dispatcher.listing.as_ref().is_some_and(|listing| listing.demands == demands) {
+            return Ok(());
+        }
+        let callback = Callback {
+            target: Target::Function(list::list_function as *const () as u64),
+            ops: 0,
+            save_regs: demands.0,
+            preserve: demands.1,
+            guard: None,
+            threads: None,
+        };
+        let redirected = self.redirected;
+        let generate = |place| entry_trampoline(place, &[callback], redirected);
+        let trampoline = self.pool.put(objects::space, &own_text(), generate);
+        let trampoline = trampoline.map_err(Error::system("mapping code"))?;
+        self.barrier().map_err(Error::system("membarrier"))?;
+        let old = self.dispatcher.listing.replace(Listing { trampoline, demands });
+        if let Some(old) = old {
+            self.store_targets();
+            self.retired.trampolines.push(old.trampoline);
+        }
+        Ok(())
+    }
+
+    /// Drops the list when no set needs it any more: after sites were pointed elsewhere.
+    pub(super) fn unlist(&mut self) -> Result<(), Error> {
+        if self.dispatcher.listing.is_some() && !self.needs_list() {
+            let listing = self.dispatcher.listing.take();
+            self.retired.trampolines.extend(listing.map(|listing| listing.trampoline));
+            self.retired.garbage.extend(list::replace(None).map(|list| list as _));
+        }
+        Ok(())
+    }
+
+    /// Points every armed site at the trampoline of its set.
+    fn store_targets(&self) {
+        for (&site, placed) in &self.placed {
+            if let Some(set) = self.registry.set_at(site) {
+                code::store(placed.place.cell, self.target(set));
+            }
+        }
+    }
+
+    /// All ops, as the list function asks them.
+    fn list(&self) -> List {
+        let listed = self.ops.iter().filter_map(|(&id, registered)| {
+            if registered.client.direct().is_some() || self.registry.wanted(id) == 0 {
+                return None;
+            }
+            let hashes = self.registry.hashes(id)?;
+            let tests = Tests {
+                filter: hashes.filter.map(|sites| Hash::new(&self.addresses(&sites))),
+                notrace: Some(self.addresses(&hashes.notrace))
+                    .filter(|functions| !functions.is_empty())
+                    .map(|functions| Hash::new(&functions)),
+                guarded: self.is_guarded(id),
+                threads: registered.filter.map(|number| 1 << number),
+            };
+            Some(Listed::new(Arc::clone(&registered.client), tests, self.asks_registers(id)))
+        });
+        List::new(listed.collect())
+    }
+
+    /// The functions' addresses, as callbacks are told them.
+    fn addresses(&self, sites: &[SiteIndex]) -> Vec<u64> {
+        let address = |&site: &SiteIndex| {
+            let (loaded, at) = self.function(site)?;
+            Some(loaded.address(at))
+        };
+        sites.iter().filter_map(address).collect()
+    }
+}
