@@ -17,14 +17,15 @@ pub(crate) fn run(emit: &mut dyn FnMut(Row)) -> Result<()> {
         let mut case: Map<String, Value> = serde_json::from_str(line)?;
         let unit = case.remove("unit").and_then(|unit| unit.as_str().map(str::to_owned));
         let value = case.remove("value").and_then(|value| value.as_f64()).context("no value")?;
+        let relevant = case.get("relevant").is_some_and(|ops| ops != 0);
         let list = case.get("dispatch").is_some_and(|way| way == "list");
         let unit = unit.unwrap_or_else(|| "ns over plain".into());
         let row = case
             .into_iter()
             .fold(Row::new(BENCH, &unit), |row, (key, value)| row.case(&key, value));
         let row = row.value(value);
-        // A list's row follows that of the set.
-        emit(match set.take().filter(|_| list) {
+        // A list's row follows that of the set; of calls that cost nothing there is no ratio.
+        emit(match set.take().filter(|_| list && relevant) {
             Some(set) => row.against("set", set),
             None => row,
         });

@@ -37,6 +37,7 @@ const MAY_BE_UNSAFE: [&str; 17] = [
     "crates/sledge/src/client.rs",
     "crates/sledge/src/code.rs",
     "crates/sledge/src/filters.rs",
+    "crates/sledge/src/list.rs",
     "crates/sledge/src/ops.rs",
     "crates/sledge/src/process.rs",
     "crates/sledge/src/thread.rs",
