@@ -17,7 +17,7 @@ pub(crate) fn run(emit: &mut dyn FnMut(Row)) -> Result<()> {
         let mut case: Map<String, Value> = serde_json::from_str(line)?;
         let unit = case.remove("unit").and_then(|unit| unit.as_str().map(str::to_owned));
         let value = case.remove("value").and_then(|value| value.as_f64()).context("no value")?;
-        let relevant = case.get("relevant").is_some_and(|ops| ops != 0);
+        let relevant = case.get("relevant").is_some_and(|ops| *ops != 0);
         let list = case.get("dispatch").is_some_and(|way| way == "list");
         let unit = unit.unwrap_or_else(|| "ns over plain".into());
         let row = case
