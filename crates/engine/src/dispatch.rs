@@ -41,14 +41,21 @@
 //! is `CFA = rbp + 16`, and `CFA = rsp + 8` around it.
 
 mod body;
+mod hooked;
 mod preserve;
 mod promise;
 mod thunk;
+mod unwind;
 
-pub use body::{entry_trampoline, redirection};
+pub use body::{Hook, entry_trampoline, hook_trampoline, redirection};
+pub use hooked::{
+    HOOKED_BACK, HOOKED_BYTES, HOOKED_ENTRY, HOOKED_RETURN, HookedGate, Leaving, Results,
+    hooked_cell, hooked_phases, leave_trampoline,
+};
 pub use preserve::{Preserve, XsaveArea};
 pub use promise::promise;
 pub use thunk::{Displaced, EntryThunk, Gate, ThunkError, direct_thunk, entry_thunk};
+pub use unwind::{description, hooked_frames, trampoline_frames};
 
 /// The address of a callback:
 /// `extern "C" fn(ip: u64, parent: u64, ops: *const c_void, registers: *mut Registers)`.

@@ -123,7 +123,9 @@ impl Loaded {
                     }
                 }
             }
-            FunctionInfo { names, site, regs_supported: traceable }
+            let exit_supported =
+                function.verdict.as_ref().is_ok_and(|site| site.returns == Returns::Hooked);
+            FunctionInfo { names, site, regs_supported: traceable, exit_supported }
         });
         let functions = functions.collect();
         ObjectInfo { module: self.module.clone(), program: self.program, functions }

@@ -331,6 +331,7 @@ impl Core {
         let reason = |why| match why {
             LeftOut::NoSite => "it cannot be traced",
             LeftOut::NoRegisters => "its registers cannot be saved",
+            LeftOut::NoExit => "its return cannot be seen",
             LeftOut::Taken => "another ops has it for itself",
         };
         left_out

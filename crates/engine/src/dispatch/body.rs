@@ -4,7 +4,7 @@ use super::{Callback, Guard, Preserve, Target};
 use crate::emit::{Condition, Emitter, Label, Mem, Reg, reaches};
 
 /// Registers that a called function may change, in the order of pushing.
-const CALLER_SAVED: [Reg; 9] =
+pub(super) const CALLER_SAVED: [Reg; 9] =
     [Reg::Rdi, Reg::Rsi, Reg::Rdx, Reg::Rcx, Reg::Rax, Reg::R8, Reg::R9, Reg::R10, Reg::R11];
 /// The others but `rbp`, in the order of pushing from there on.
 const LAST_SAVED: [Reg; 4] = [Reg::R12, Reg::R13, Reg::R14, Reg::R15];
@@ -18,6 +18,8 @@ mod frame {
     pub(super) const RETURN: i32 = -8;
     /// Caller-saved registers, where they are all that is saved.
     pub(super) const CALLER_SAVED: i32 = RETURN - 9 * 8;
+    /// Behind them, what [`super::Hook::enter`] returned.
+    pub(super) const HOOKED: i32 = CALLER_SAVED - 8;
     /// Fields of `Registers`.
     pub(super) const RSP: i32 = RETURN - 8;
     pub(super) const RFLAGS: i32 = RSP - 8;
@@ -25,18 +27,44 @@ mod frame {
     pub(super) const REGISTERS: i32 = RETURN - 18 * 8;
 }
 
-/// Generates the trampoline of a set, to be called by its [`super::entry_thunk`]s.
+/// Generates the trampoline of a set, to be called by thunks.
 ///
 /// `redirected` is where [`redirection`] lies, which sets with full registers need.
 #[must_use]
 pub fn entry_trampoline(place: u64, set: &[Callback], redirected: u64) -> Vec<u8> {
-    let mut body = Body::new(Emitter::at(place), set);
-    if set.iter().any(|callback| callback.save_regs) {
+    trampoline(place, set, None, redirected)
+}
+
+/// Generates the trampoline of a set with ops that see exits, to be called by a
+/// [`hooked_cell`](super::hooked_cell): like [`entry_trampoline`], and calls `hook` at the end.
+#[must_use]
+pub fn hook_trampoline(place: u64, set: &[Callback], hook: &Hook, redirected: u64) -> Vec<u8> {
+    trampoline(place, set, Some(*hook), redirected)
+}
+
+fn trampoline(place: u64, set: &[Callback], hook: Option<Hook>, redirected: u64) -> Vec<u8> {
+    let mut body = Body::new(Emitter::at(place), set, hook);
+    let asks = |hook: Hook| hook.save_regs;
+    if hook.is_some_and(asks) || set.iter().any(|callback| callback.save_regs) {
         body.with_registers(redirected);
     } else {
         body.with_caller_saved();
     }
     body.finish()
+}
+
+/// What decides whether the return of a call is hooked, and notes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// `extern "C" fn(ip: u64, parent: u64, data: *const c_void, registers: *mut Registers,
+    /// cell: *mut u64) -> u32`, whose `cell` is where the return address lies. Not 0: hooked.
+    pub enter: u64,
+    /// Passed as it is.
+    pub data: u64,
+    /// Whether it gets registers.
+    pub save_regs: bool,
+    /// What it, and what it calls, may not touch.
+    pub preserve: Preserve,
 }
 
 /// Generates the way out of a trampoline for calls that a callback sent elsewhere: counts the
@@ -55,6 +83,7 @@ pub fn redirection(place: u64, left: i32) -> Vec<u8> {
 struct Body<'a> {
     code: Emitter,
     set: &'a [Callback],
+    hook: Option<Hook>,
     preserve: Preserve,
     /// Addresses that are out of reach of a direct call.
     far: Vec<(Label, u64)>,
@@ -63,10 +92,11 @@ struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    fn new(code: Emitter, set: &'a [Callback]) -> Self {
+    fn new(code: Emitter, set: &'a [Callback], hook: Option<Hook>) -> Self {
         let preserve = set.iter().map(|callback| callback.preserve);
+        let preserve = preserve.chain(hook.map(|hook| hook.preserve));
         let preserve = preserve.fold(Preserve::None, Preserve::and);
-        Self { code, set, preserve, far: Vec::new(), busy: Vec::new() }
+        Self { code, set, hook, preserve, far: Vec::new(), busy: Vec::new() }
     }
 
     /// Calls the set, with caller-saved registers kept.
@@ -74,10 +104,25 @@ impl<'a> Body<'a> {
         for reg in CALLER_SAVED {
             self.code.push_register(reg);
         }
-        self.calls(None);
+        if self.hook.is_some() {
+            self.code.push_register(Reg::Rax);
+        }
+        self.calls(None, frame::HOOKED);
+        self.say_hooked(frame::HOOKED);
         self.code.lea(Reg::Rsp, Mem::Base(Reg::Rbp, frame::CALLER_SAVED));
         self.pop_caller_saved();
         self.code.ret();
+    }
+
+    /// The carry flag tells the thunk whether the return is hooked; nothing on the way back changes
+    /// it.
+    fn say_hooked(&mut self, place: i32) {
+        if self.hook.is_some() {
+            self.code.load32(Reg::Rax, Mem::Base(Reg::Rbp, place));
+            self.code.raw(&[0xf7, 0xd8]); // neg eax
+        } else {
+            self.code.raw(&[0xf8]); // clc
+        }
     }
 
     fn pop_caller_saved(&mut self) {
@@ -104,11 +149,13 @@ impl<'a> Body<'a> {
         self.code.store(Mem::Base(Reg::Rbp, frame::RSP), Reg::Rax);
         self.load_function(Reg::Rdi);
         self.code.store(Mem::Base(Reg::Rbp, frame::RIP), Reg::Rdi);
-        self.calls(Some(frame::REGISTERS));
+        // The place of the flags is only to be read, and read no more.
+        self.calls(Some(frame::REGISTERS), frame::RFLAGS);
         let elsewhere = self.code.label();
         self.load_function(Reg::Rdi);
         self.code.compare(Reg::Rdi, Mem::Base(Reg::Rbp, frame::RIP));
         self.code.branch(Condition::NotZero, elsewhere);
+        self.say_hooked(frame::RFLAGS);
         self.restore_registers();
         self.code.ret();
         self.code.place(elsewhere);
@@ -130,7 +177,7 @@ impl<'a> Body<'a> {
         self.code.lea(Reg::Rsp, Mem::Base(Reg::Rsp, 24));
     }
 
-    fn calls(&mut self, registers: Option<i32>) {
+    fn calls(&mut self, registers: Option<i32>, hooked: i32) {
         let (bytes, alignment) = self.preserve.room();
         if bytes != 0 {
             self.code.lea(Reg::Rsp, Mem::Base(Reg::Rsp, -bytes));
@@ -140,6 +187,12 @@ impl<'a> Body<'a> {
         let set = self.set;
         for run in set.chunk_by(|a, b| (a.guard, a.threads) == (b.guard, b.threads)) {
             self.run(run, registers);
+        }
+        if let Some(hook) = self.hook {
+            self.code.lea(Reg::R8, Mem::Base(Reg::Rbp, 8));
+            self.arguments(hook.data, registers);
+            self.call_function(hook.enter);
+            self.code.store32(Mem::Base(Reg::Rbp, hooked), Reg::Rax);
         }
         self.preserve.emit(&mut self.code, false);
     }
@@ -167,13 +220,7 @@ impl<'a> Body<'a> {
     }
 
     fn call(&mut self, callback: &Callback, registers: Option<i32>) {
-        self.load_function(Reg::Rdi);
-        self.code.load(Reg::Rsi, Mem::Base(Reg::Rbp, 8));
-        address(&mut self.code, Reg::Rdx, callback.ops);
-        match registers.filter(|_| callback.save_regs) {
-            Some(offset) => self.code.lea(Reg::Rcx, Mem::Base(Reg::Rbp, offset)),
-            None => self.code.clear(Reg::Rcx),
-        }
+        self.arguments(callback.ops, registers.filter(|_| callback.save_regs));
         match callback.target {
             Target::Function(function) => self.call_function(function),
             Target::Cell(cell) if reaches(self.code.here(), cell) => {
@@ -183,6 +230,16 @@ impl<'a> Body<'a> {
                 self.code.set64(Reg::Rax, cell);
                 self.code.call_through(Mem::Base(Reg::Rax, 0));
             }
+        }
+    }
+
+    fn arguments(&mut self, data: u64, registers: Option<i32>) {
+        self.load_function(Reg::Rdi);
+        self.code.load(Reg::Rsi, Mem::Base(Reg::Rbp, 8));
+        address(&mut self.code, Reg::Rdx, data);
+        match registers {
+            Some(offset) => self.code.lea(Reg::Rcx, Mem::Base(Reg::Rbp, offset)),
+            None => self.code.clear(Reg::Rcx),
         }
     }
 

@@ -5,6 +5,8 @@ use expect_test::{Expect, expect};
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use std::fmt::Write;
 
+mod hooked;
+
 const SITE: u64 = 0x5555_5555_1000;
 const PLACE: u64 = 0x5555_6000_0000;
 const TRAMPOLINE: u64 = 0x5555_6100_0000;
@@ -85,17 +87,18 @@ fn a_shared_trampoline_of_two() {
             37 ba34120000         mov edx,1234h
             3c 31c9               xor ecx,ecx
             3e e8bdfffff4         call 0000555556000000h
-            43 488d65b0           lea rsp,[rbp-50h]
-            47 415b               pop r11
-            49 415a               pop r10
-            4b 4159               pop r9
-            4d 4158               pop r8
-            4f 58                 pop rax
-            50 59                 pop rcx
-            51 5a                 pop rdx
-            52 5e                 pop rsi
-            53 5f                 pop rdi
-            54 c3                 ret
+            43 f8                 clc
+            44 488d65b0           lea rsp,[rbp-50h]
+            48 415b               pop r11
+            4a 415a               pop r10
+            4c 4159               pop r9
+            4e 4158               pop r8
+            50 58                 pop rax
+            51 59                 pop rcx
+            52 5a                 pop rdx
+            53 5e                 pop rsi
+            54 5f                 pop rdi
+            55 c3                 ret
         "#]],
     );
 }
@@ -228,45 +231,46 @@ fn full_registers() {
             6d 488b7df8           mov rdi,[rbp-8]
             71 488b7fe0           mov rdi,[rdi-20h]
             75 483b7de0           cmp rdi,[rbp-20h]
-            79 0f8526000000       jne 00005555610000A5h
-            7f 488da568ffffff     lea rsp,[rbp-98h]
-            86 415f               pop r15
-            88 415e               pop r14
-            8a 415d               pop r13
-            8c 415c               pop r12
-            8e 8f4500             pop qword ptr [rbp]
-            91 5b                 pop rbx
-            92 415b               pop r11
-            94 415a               pop r10
-            96 4159               pop r9
-            98 4158               pop r8
-            9a 58                 pop rax
-            9b 59                 pop rcx
-            9c 5a                 pop rdx
-            9d 5e                 pop rsi
-            9e 5f                 pop rdi
-            9f 488d642418         lea rsp,[rsp+18h]
-            a4 c3                 ret
-            a5 48b80000006255550000 mov rax,555562000000h
-            af 488945f8           mov [rbp-8],rax
-            b3 488da568ffffff     lea rsp,[rbp-98h]
-            ba 415f               pop r15
-            bc 415e               pop r14
-            be 415d               pop r13
-            c0 415c               pop r12
-            c2 8f4500             pop qword ptr [rbp]
-            c5 5b                 pop rbx
-            c6 415b               pop r11
-            c8 415a               pop r10
-            ca 4159               pop r9
-            cc 4158               pop r8
-            ce 58                 pop rax
-            cf 59                 pop rcx
-            d0 5a                 pop rdx
-            d1 5e                 pop rsi
-            d2 5f                 pop rdi
-            d3 488d642418         lea rsp,[rsp+18h]
-            d8 c3                 ret
+            79 0f8527000000       jne 00005555610000A6h
+            7f f8                 clc
+            80 488da568ffffff     lea rsp,[rbp-98h]
+            87 415f               pop r15
+            89 415e               pop r14
+            8b 415d               pop r13
+            8d 415c               pop r12
+            8f 8f4500             pop qword ptr [rbp]
+            92 5b                 pop rbx
+            93 415b               pop r11
+            95 415a               pop r10
+            97 4159               pop r9
+            99 4158               pop r8
+            9b 58                 pop rax
+            9c 59                 pop rcx
+            9d 5a                 pop rdx
+            9e 5e                 pop rsi
+            9f 5f                 pop rdi
+            a0 488d642418         lea rsp,[rsp+18h]
+            a5 c3                 ret
+            a6 48b80000006255550000 mov rax,555562000000h
+            b0 488945f8           mov [rbp-8],rax
+            b4 488da568ffffff     lea rsp,[rbp-98h]
+            bb 415f               pop r15
+            bd 415e               pop r14
+            bf 415d               pop r13
+            c1 415c               pop r12
+            c3 8f4500             pop qword ptr [rbp]
+            c6 5b                 pop rbx
+            c7 415b               pop r11
+            c9 415a               pop r10
+            cb 4159               pop r9
+            cd 4158               pop r8
+            cf 58                 pop rax
+            d0 59                 pop rcx
+            d1 5a                 pop rdx
+            d2 5e                 pop rsi
+            d3 5f                 pop rdi
+            d4 488d642418         lea rsp,[rsp+18h]
+            d9 c3                 ret
         "#]],
     );
 }
@@ -294,7 +298,7 @@ fn conditions_are_tested_once_for_neighbours() {
             11 64f60425c8ffffff04 test byte ptr fs:[0FFFFFFFFFFFFFFC8h],4
             1a 0f845b000000       je 000055556100007Bh
             20 64833c25c0ffffff00 cmp dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
-            29 0f859f000000       jne 00005555610000CEh
+            29 0f85a0000000       jne 00005555610000CFh
             2f 64c70425c0ffffff01000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],1
             3b 488b7df8           mov rdi,[rbp-8]
             3f 488b7fe0           mov rdi,[rdi-20h]
@@ -310,7 +314,7 @@ fn conditions_are_tested_once_for_neighbours() {
             6a e891fffff4         call 0000555556000000h
             6f 64c70425c0ffffff00000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
             7b 64833c25c0ffffff00 cmp dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
-            84 0f8551000000       jne 00005555610000DBh
+            84 0f8552000000       jne 00005555610000DCh
             8a 64c70425c0ffffff01000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],1
             96 488b7df8           mov rdi,[rbp-8]
             9a 488b7fe0           mov rdi,[rdi-20h]
@@ -319,21 +323,22 @@ fn conditions_are_tested_once_for_neighbours() {
             a9 31c9               xor ecx,ecx
             ab e850fffff4         call 0000555556000000h
             b0 64c70425c0ffffff00000000 mov dword ptr fs:[0FFFFFFFFFFFFFFC0h],0
-            bc 488d65b0           lea rsp,[rbp-50h]
-            c0 415b               pop r11
-            c2 415a               pop r10
-            c4 4159               pop r9
-            c6 4158               pop r8
-            c8 58                 pop rax
-            c9 59                 pop rcx
-            ca 5a                 pop rdx
-            cb 5e                 pop rsi
-            cc 5f                 pop rdi
-            cd c3                 ret
-            ce 64ff0425c4ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFFC4h]
-            d6 e9a0ffffff         jmp 000055556100007Bh
-            db 64ff0425c4ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFFC4h]
-            e3 e9d4ffffff         jmp 00005555610000BCh
+            bc f8                 clc
+            bd 488d65b0           lea rsp,[rbp-50h]
+            c1 415b               pop r11
+            c3 415a               pop r10
+            c5 4159               pop r9
+            c7 4158               pop r8
+            c9 58                 pop rax
+            ca 59                 pop rcx
+            cb 5a                 pop rdx
+            cc 5e                 pop rsi
+            cd 5f                 pop rdi
+            ce c3                 ret
+            cf 64ff0425c4ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFFC4h]
+            d7 e99fffffff         jmp 000055556100007Bh
+            dc 64ff0425c4ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFFC4h]
+            e4 e9d3ffffff         jmp 00005555610000BCh
         "#]],
     );
 }
@@ -378,17 +383,18 @@ fn targets_far_and_in_cells() {
             63 31c9               xor ecx,ecx
             65 48b80000000000700000 mov rax,700000000000h
             6f ff5000             call qword ptr [rax]
-            72 488d65b0           lea rsp,[rbp-50h]
-            76 415b               pop r11
-            78 415a               pop r10
-            7a 4159               pop r9
-            7c 4158               pop r8
-            7e 58                 pop rax
-            7f 59                 pop rcx
-            80 5a                 pop rdx
-            81 5e                 pop rsi
-            82 5f                 pop rdi
-            83 c3                 ret
+            72 f8                 clc
+            73 488d65b0           lea rsp,[rbp-50h]
+            77 415b               pop r11
+            79 415a               pop r10
+            7b 4159               pop r9
+            7d 4158               pop r8
+            7f 58                 pop rax
+            80 59                 pop rcx
+            81 5a                 pop rdx
+            82 5e                 pop rsi
+            83 5f                 pop rdi
+            84 c3                 ret
         "#]],
     );
 }
@@ -426,6 +432,7 @@ fn vector_state() {
         a8 0f104c2410         movups xmm1,[rsp+10h]
         101 440f10b424e0000000 movups xmm14,[rsp+0E0h]
         10a 440f10bc24f0000000 movups xmm15,[rsp+0F0h]
+        113 f8                 clc
     "#]]
     .assert_eq(&vectors(Preserve::Xmm));
     expect![[r#"
@@ -445,6 +452,7 @@ fn vector_state() {
         cc c5fc108c2420000000 vmovups ymm1,[rsp+20h]
         141 c57c10b424c0010000 vmovups ymm14,[rsp+1C0h]
         14a c57c10bc24e0010000 vmovups ymm15,[rsp+1E0h]
+        153 f8                 clc
     "#]]
     .assert_eq(&vectors(Preserve::Ymm));
     expect![[r#"
@@ -484,6 +492,7 @@ fn vector_state() {
         2b5 c4e1f890ac2428080000 kmovq k5,[rsp+828h]
         2bf c4e1f890b42430080000 kmovq k6,[rsp+830h]
         2c9 c4e1f890bc2438080000 kmovq k7,[rsp+838h]
+        2d3 f8                 clc
     "#]]
     .assert_eq(&vectors(Preserve::Zmm));
     let area = XsaveArea { mask: 0x2_0000_00e7, bytes: 2600, compacted: true };
@@ -511,6 +520,7 @@ fn vector_state() {
         85 b8e7000000         mov eax,0E7h
         8a ba02000000         mov edx,2
         8f 480fae6c2400       xrstor64 [rsp]
+        95 f8                 clc
     "#]]
     .assert_eq(&vectors(Preserve::Xsave(area)));
     let area = XsaveArea { compacted: false, ..area };

@@ -26,6 +26,9 @@ impl Ops {
         let able = if needs_registers { &object.registers } else { &object.traceable };
         let mut matches = self.asked(key, object);
         matches.keep(Some(able));
+        if self.flags.contains(Flags::ENTRY_EXIT) {
+            matches.keep(Some(&object.exits));
+        }
         matches
     }
 
@@ -35,6 +38,8 @@ impl Ops {
             LeftOut::NoSite
         } else if self.flags.needs_registers() && !object.registers.contains(at) {
             LeftOut::NoRegisters
+        } else if self.flags.contains(Flags::ENTRY_EXIT) && !object.exits.contains(at) {
+            LeftOut::NoExit
         } else {
             LeftOut::Taken
         }

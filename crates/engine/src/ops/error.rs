@@ -75,6 +75,8 @@ pub enum LeftOut {
     NoSite,
     /// The ops needs all registers, and this site cannot give them.
     NoRegisters,
+    /// The ops sees exits, and those of this function cannot be seen.
+    NoExit,
     /// When the function was loaded, another ops had it for itself.
     Taken,
 }

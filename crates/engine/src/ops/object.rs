@@ -26,6 +26,8 @@ pub struct FunctionInfo {
     pub site: Option<SiteIndex>,
     /// Whether callbacks can have all registers there.
     pub regs_supported: bool,
+    /// Whether callbacks can see it return.
+    pub exit_supported: bool,
 }
 
 /// A function, and what it runs now.
@@ -47,6 +49,8 @@ pub(super) struct Object {
     pub(super) traceable: Bits,
     /// Those that can give all registers.
     pub(super) registers: Bits,
+    /// Those that can be seen to return.
+    pub(super) exits: Bits,
     /// Those that an enabled exclusive ops has.
     pub(super) claimed: Bits,
     /// Those that ever were armed.
@@ -78,6 +82,8 @@ impl Object {
         let traceable = Bits::filled(count, |at| given[at].site.is_some());
         let mut registers = Bits::filled(count, |at| given[at].regs_supported);
         registers.keep(Some(&traceable));
+        let mut exits = Bits::filled(count, |at| given[at].exit_supported);
+        exits.keep(Some(&traceable));
         let function =
             |info: FunctionInfo| Function { names: info.names.into(), site: info.site, set: None };
         Self {
@@ -87,6 +93,7 @@ impl Object {
             by_name: NameOrder::default(),
             traceable,
             registers,
+            exits,
             claimed: Bits::below(count),
             touched: Bits::below(count),
             modified: Bits::below(count),

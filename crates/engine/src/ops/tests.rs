@@ -12,7 +12,7 @@ use super::*;
 /// A function with a site that can give all registers.
 fn function(name: &str, site: u32) -> FunctionInfo {
     let site = Some(SiteIndex(site));
-    FunctionInfo { names: vec![name.to_owned()], site, regs_supported: true }
+    FunctionInfo { names: vec![name.to_owned()], site, regs_supported: true, exit_supported: true }
 }
 
 /// A registry with the program `app` and its functions f, g, h at the sites 0, 1, 2.

@@ -38,6 +38,7 @@ impl ModelOps {
     fn asks(&self, function: &FunctionInfo) -> bool {
         let any = |list: &[String]| list.iter().any(|pattern| means(pattern, &function.names));
         let able = function.site.is_some() && (function.regs_supported || !self.is_strict());
+        let able = able && (function.exit_supported || !self.flags.contains(Flags::ENTRY_EXIT));
         able && (self.filter.is_empty() || any(&self.filter)) && !any(&self.notrace)
     }
 

@@ -184,7 +184,12 @@ impl World {
             let names = (0..1 + random.below(2)).map(|_| random.name()).collect();
             self.next_site += 1;
             let site = random.chance(90).then_some(SiteIndex(self.next_site));
-            FunctionInfo { names, site, regs_supported: random.chance(80) }
+            FunctionInfo {
+                names,
+                site,
+                regs_supported: random.chance(80),
+                exit_supported: random.chance(80),
+            }
         });
         functions.collect()
     }
