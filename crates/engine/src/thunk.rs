@@ -137,6 +137,17 @@ pub fn island(target: u64) -> [u8; ISLAND_BYTES as usize] {
     bytes
 }
 
+/// An island whose target is in a word within reach, where it can be changed while threads run.
+#[must_use]
+pub fn island_through(place: u64, word: u64) -> [u8; ISLAND_BYTES as usize] {
+    let mut bytes = [0xcc; ISLAND_BYTES as usize];
+    let mut code = Emitter::at(place);
+    code.jump_through(Mem::Absolute(word));
+    let code = code.finish();
+    bytes[..code.len()].copy_from_slice(&code);
+    bytes
+}
+
 /// Bytes of an island.
 pub const ISLAND_BYTES: u64 = 16;
 

@@ -1,7 +1,10 @@
 //! The callbacks of ops, as generated code calls them.
 
+use crate::exits::Scratch;
 use crate::thread::Offsets;
-use sledge_engine::dispatch::{Callback, Preserve, Registers, Target, ThreadFilter, promise};
+use sledge_engine::dispatch::{
+    Callback, Preserve, Registers, Results, Target, ThreadFilter, promise,
+};
 use std::ffi::c_void;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,16 +55,86 @@ impl Call<'_> {
     }
 }
 
+/// The end of a call, as an exit callback sees it.
+#[derive(Debug)]
+pub struct Return<'a> {
+    function: u64,
+    parent: u64,
+    results: &'a mut Results,
+}
+
+impl Return<'_> {
+    /// The address of the function.
+    #[must_use]
+    pub fn function(&self) -> u64 {
+        self.function
+    }
+
+    /// The address it returns to.
+    #[must_use]
+    pub fn parent(&self) -> u64 {
+        self.parent
+    }
+
+    /// What it returns, if that is an integer or a pointer.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.results.rax
+    }
+
+    /// Lets it return something else.
+    ///
+    /// # Safety
+    /// The caller of the function must be right with it.
+    pub unsafe fn set_value(&mut self, value: u64) {
+        self.results.rax = value;
+    }
+}
+
+/// An entry callback in C of an ops that sees exits: as [`RawCallback`], and 16 bytes in which to
+/// leave what the exit callback is to find. Returns whether that is to be called.
+pub type EnterFunction = unsafe extern "C" fn(
+    function: u64,
+    parent: u64,
+    data: *mut c_void,
+    registers: *mut Registers,
+    scratch: *mut Scratch,
+) -> bool;
+
+/// An exit callback in C: the traced function, the address it returns to, the ops' data, the
+/// registers with its results, and what the entry callback left.
+pub type LeaveFunction = unsafe extern "C" fn(
+    function: u64,
+    parent: u64,
+    data: *mut c_void,
+    results: *mut Results,
+    scratch: *mut Scratch,
+);
+
 /// A callback in C: the traced function, the address it returns to, the ops' data, and all
 /// registers (or null).
 pub type RawCallback =
     unsafe extern "C" fn(function: u64, parent: u64, data: *mut c_void, registers: *mut Registers);
 
-/// What an ops does on entry.
+/// Leaves what the exit is to find, if it wants to see that.
+pub(crate) type EnterClosure = dyn Fn(&mut Call<'_>, &mut Scratch) -> bool + Send + Sync;
+pub(crate) type LeaveClosure = dyn Fn(&mut Return<'_>, &Scratch) + Send + Sync;
+
+/// What an ops does.
 pub(crate) enum Action {
     Closure(Box<dyn Fn(&mut Call<'_>) + Send + Sync>),
     Raw {
         callback: RawCallback,
+        data: usize,
+    },
+    /// Sees exits, too.
+    Both {
+        enter: Box<EnterClosure>,
+        leave: Box<LeaveClosure>,
+    },
+    RawBoth {
+        enter: EnterFunction,
+        leave: LeaveFunction,
         data: usize,
     },
     /// Goes on in another function.
@@ -79,6 +152,8 @@ impl fmt::Debug for Action {
         f.write_str(match self {
             Self::Closure(_) => "Closure",
             Self::Raw { .. } => "Raw",
+            Self::Both { .. } => "Both",
+            Self::RawBoth { .. } => "RawBoth",
             Self::Redirect { .. } => "Redirect",
             Self::Direct { .. } => "Direct",
         })
@@ -93,22 +168,32 @@ pub(crate) struct Client {
     action: Action,
     panics: AtomicU64,
     preserve: Preserve,
+    guarded: bool,
+    /// No other has the same, now or later.
+    number: u64,
 }
 
 impl Client {
-    pub(crate) fn new(action: Action) -> Self {
+    pub(crate) fn new(action: Action, guarded: bool) -> Self {
         let target = match &action {
             Action::Closure(_) => closure as *const () as u64,
             Action::Raw { callback, .. } => *callback as *const () as u64,
+            Action::Both { .. } => enter as *const () as u64,
+            Action::RawBoth { enter, .. } => *enter as *const () as u64,
             Action::Redirect { .. } => redirect as *const () as u64,
             Action::Direct { .. } => nothing as *const () as u64,
         };
         let preserve = match &action {
             Action::Raw { callback, .. } => preserve(*callback as *const () as u64),
+            Action::RawBoth { enter, leave, .. } => {
+                preserve(*enter as *const () as u64).and(preserve(*leave as *const () as u64))
+            }
             Action::Redirect { .. } => Preserve::None,
             _ => Preserve::default(),
         };
-        Self { target: AtomicU64::new(target), action, panics: AtomicU64::new(0), preserve }
+        let (target, panics) = (AtomicU64::new(target), AtomicU64::new(0));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self { target, action, panics, preserve, guarded, number }
     }
 
     /// As generated code needs it. The client must not move any more.
@@ -132,7 +217,7 @@ impl Client {
     /// What its function is passed as ops. The client must not move any more.
     pub(crate) fn argument(&self) -> u64 {
         match &self.action {
-            Action::Raw { data, .. } => *data as u64,
+            Action::Raw { data, .. } | Action::RawBoth { data, .. } => *data as u64,
             Action::Redirect { to } => *to,
             _ => std::ptr::from_ref(self).addr() as u64,
         }
@@ -156,9 +241,39 @@ impl Client {
         }
     }
 
+    /// Whether it sees exits.
+    pub(crate) fn sees_exits(&self) -> bool {
+        matches!(self.action, Action::Both { .. } | Action::RawBoth { .. })
+    }
+
+    /// What is called on exit, of those who see that.
+    #[inline(always)]
+    pub(crate) fn leave_target(&self) -> LeaveFunction {
+        match self.action {
+            Action::RawBoth { leave, .. } => leave,
+            _ => self::leave,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
     /// From here on, who reads the target calls nothing.
     pub(crate) fn stop(&self) {
-        self.target.store(nothing as *const () as u64, Ordering::SeqCst);
+        let nothing = if self.sees_exits() { no_entry as *const () } else { nothing as *const () };
+        self.target.store(nothing as u64, Ordering::SeqCst);
+    }
+
+    fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::SeqCst);
+        self.stop();
     }
 
     /// How often the callback panicked. After the first time it is not called again.
@@ -166,6 +281,9 @@ impl Client {
         self.panics.load(Ordering::SeqCst)
     }
 }
+
+/// Numbers of clients.
+static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// Bytes of a callback that are looked at.
 const LOOK: usize = 256;
@@ -187,8 +305,47 @@ extern "C" fn closure(function: u64, parent: u64, ops: *const c_void, registers:
     let Action::Closure(callback) = &client.action else { return };
     let mut call = Call { function, parent, registers };
     if catch_unwind(AssertUnwindSafe(|| callback(&mut call))).is_err() {
-        client.panics.fetch_add(1, Ordering::SeqCst);
-        client.stop();
+        client.panicked();
+    }
+}
+
+/// Calls the closure for the entry of an ops that sees exits.
+extern "C" fn enter(
+    function: u64,
+    parent: u64,
+    ops: *mut c_void,
+    registers: *mut Registers,
+    scratch: *mut Scratch,
+) -> bool {
+    // SAFETY: as in `closure`; the scratch is this call's own.
+    let (client, registers, scratch) =
+        unsafe { (&*ops.cast::<Client>(), registers.as_mut(), &mut *scratch) };
+    let Action::Both { enter, .. } = &client.action else { return false };
+    let mut call = Call { function, parent, registers };
+    let wants = catch_unwind(AssertUnwindSafe(|| enter(&mut call, scratch)));
+    wants.unwrap_or_else(|_| {
+        client.panicked();
+        false
+    })
+}
+
+/// Calls the closure for the exit.
+extern "C" fn leave(
+    function: u64,
+    parent: u64,
+    ops: *mut c_void,
+    results: *mut Results,
+    scratch: *mut Scratch,
+) {
+    // SAFETY: as in `closure`; results and scratch are this call's own.
+    let (client, results, scratch) = unsafe { (&*ops.cast::<Client>(), &mut *results, &*scratch) };
+    let Action::Both { leave, .. } = &client.action else { return };
+    if client.panics() != 0 {
+        return;
+    }
+    let mut end = Return { function, parent, results };
+    if catch_unwind(AssertUnwindSafe(|| leave(&mut end, scratch))).is_err() {
+        client.panicked();
     }
 }
 
@@ -204,3 +361,9 @@ extern "C" fn redirect(_: u64, _: u64, to: *const c_void, registers: *mut Regist
 /// The callback of an ops that has ended.
 #[unsafe(link_section = "sledge_trap")]
 extern "C" fn nothing(_: u64, _: u64, _: *const c_void, _: *mut Registers) {}
+
+/// The same for an ops that sees exits.
+#[unsafe(link_section = "sledge_trap")]
+extern "C" fn no_entry(_: u64, _: u64, _: *mut c_void, _: *mut Registers, _: *mut Scratch) -> bool {
+    false
+}

@@ -66,12 +66,6 @@ impl Window {
         // SAFETY: inside pages of ours that are writable; nobody runs them yet.
         unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), place, code.len()) };
     }
-
-    /// Stores an aligned word that running code reads.
-    pub(crate) fn store(&self, address: u64, value: u64) {
-        assert!(self.pages.start <= address && address + 8 <= self.pages.end, "outside");
-        store(address, value);
-    }
 }
 
 impl Drop for Window {

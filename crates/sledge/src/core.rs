@@ -5,12 +5,15 @@ mod dispatch;
 
 pub use dispatch::Dispatch;
 use dispatch::Dispatcher;
+pub(crate) use dispatch::own_preserve;
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::exits::Exits;
+use crate::hooks::Hooks;
 use crate::objects::{self, Loaded};
 use crate::pool::Pool;
-use crate::sites::{Place, Placer, SiteError, Spot, Way};
+use crate::sites::{Place, Placer, SiteError, Spot};
 use crate::thread::{self, Offsets};
 use sledge_engine::dispatch::redirection;
 use sledge_engine::ops::{ObjectKey, OpsId, Registry, SetId, SiteIndex};
@@ -25,8 +28,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// `ret`.
-const RET: u8 = 0xc3;
+/// `clc; ret`: no return is hooked.
+const NOTHING: [u8; 2] = [0xf8, 0xc3];
 
 /// A site that was placed.
 #[derive(Debug)]
@@ -35,8 +38,15 @@ struct Placed {
     spot: Spot,
     text: Range<u64>,
     id: SiteId,
-    /// Whether its island leads to a thunk for caller-supplied code.
-    direct: Option<Way>,
+}
+
+/// The code of a set.
+#[derive(Debug, Default)]
+struct Trampolines {
+    /// Calls those that see entries only.
+    plain: Option<Range<u64>>,
+    /// Calls these, too, and hooks the return for the others.
+    hook: Option<(Range<u64>, Box<Exits>)>,
 }
 
 /// What may be used again, or dropped, when every thread has been outside.
@@ -47,6 +57,16 @@ pub(crate) struct Retired {
 }
 
 impl Retired {
+    /// Takes the code of a set that no site runs any more.
+    fn set(&mut self, set: Option<Trampolines>) {
+        let Some(Trampolines { plain, hook }) = set else { return };
+        self.trampolines.extend(plain);
+        if let Some((code, exits)) = hook {
+            self.trampolines.push(code);
+            self.garbage.push(exits);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.trampolines.is_empty() && self.garbage.is_empty()
     }
@@ -82,7 +102,8 @@ pub(crate) struct Core {
     lingering: BTreeSet<SiteIndex>,
     pub(crate) pool: Pool,
     /// Trampolines of sets that have their own.
-    sets: HashMap<SetId, Range<u64>>,
+    sets: HashMap<SetId, Trampolines>,
+    hooks: Option<Hooks>,
     dispatcher: Dispatcher,
     pub(crate) ops: BTreeMap<OpsId, Registered>,
     pub(crate) retired: Retired,
@@ -99,7 +120,7 @@ impl Core {
         let barrier = patcher.host().barrier();
         let offsets = thread::offsets();
         let mut pool = Pool::default();
-        let nothing = pool.put(objects::space, &own_text(), |_| vec![RET]);
+        let nothing = pool.put(objects::space, &own_text(), |_| NOTHING.to_vec());
         let nothing = nothing.map_err(Error::system("mapping code"))?.start;
         let redirected =
             pool.put(objects::space, &own_text(), |place| redirection(place, offsets.left));
@@ -117,6 +138,7 @@ impl Core {
             lingering: BTreeSet::new(),
             pool,
             sets: HashMap::new(),
+            hooks: None,
             dispatcher: Dispatcher::default(),
             ops: BTreeMap::new(),
             retired: Retired::default(),

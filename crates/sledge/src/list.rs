@@ -9,6 +9,7 @@
 //! in the section that is never patched.
 
 use crate::client::Client;
+use crate::core::own_preserve;
 use crate::thread;
 use sledge_engine::dispatch::{Preserve, Registers};
 use std::ffi::c_void;
@@ -128,10 +129,7 @@ impl List {
 
     /// What the list function and all its ops need to be saved.
     pub(crate) fn preserve(&self) -> Preserve {
-        // The compiler may use vector registers for the list function itself: those that every
-        // processor has, unless it was told of more.
-        let own = if cfg!(target_feature = "avx") { Preserve::default() } else { Preserve::Xmm };
-        self.0.iter().fold(own, |all, listed| all.and(listed.client.preserve()))
+        self.0.iter().fold(own_preserve(), |all, listed| all.and(listed.client.preserve()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sledge_discover::maps::{self, Mapping};
 use sledge_discover::names::demangle;
-use sledge_discover::{DiscoverError, Object};
+use sledge_discover::{DiscoverError, Object, Returns};
 use sledge_engine::islands::AddressSpace;
 use sledge_engine::ops::{FunctionInfo, ObjectInfo, SiteIndex};
 use sledge_live::trap;

@@ -1,6 +1,6 @@
 //! What is registered: one client of the tracer, with its filters.
 
-use crate::client::{Action, Call, RawCallback};
+use crate::client::{Action, Call, EnterFunction, LeaveFunction, RawCallback, Return};
 use sledge_engine::ops::Flags;
 use std::ffi::c_void;
 
@@ -47,6 +47,40 @@ impl Ops {
     #[must_use]
     pub unsafe fn raw(callback: RawCallback, data: *mut c_void) -> Self {
         Self::new(Action::Raw { callback, data: data.expose_provenance() }, Flags::DYNAMIC)
+    }
+
+    /// Two closures: `enter` is called on the entry of every function that the filter names, and for
+    /// each call to which it returns something, `leave` is called with that when the function
+    /// returns. Of functions whose return cannot be seen
+    /// ([`Registration::left_out`](crate::Registration::left_out)) neither is.
+    ///
+    /// What is handed over is 16 bytes at most. A call that does not return (it throws, jumps away,
+    /// or its thread ends) has no exit; nor has one that is running when the ops is unregistered.
+    /// A function that ends in a jump to another returns when that does.
+    ///
+    /// What [`entry`](Self::entry) says of the callback holds for both.
+    #[must_use]
+    pub fn call<T: Copy + Send + 'static>(
+        enter: impl Fn(&mut Call<'_>) -> Option<T> + Send + Sync + 'static,
+        leave: impl Fn(&mut Return<'_>, T) + Send + Sync + 'static,
+    ) -> Self {
+        let action = Action::Both {
+            enter: Box::new(move |call, scratch| {
+                enter(call).map(|value| scratch::put(scratch, value)).is_some()
+            }),
+            leave: Box::new(move |end, scratch| leave(end, scratch::get(scratch))),
+        };
+        Self::new(action, Flags::DYNAMIC | Flags::RECURSION | Flags::ENTRY_EXIT)
+    }
+
+    /// Two functions, as in [`call`](Self::call), not guarded against recursion.
+    ///
+    /// # Safety
+    /// As for [`raw`](Self::raw), for both.
+    #[must_use]
+    pub unsafe fn raw_call(enter: EnterFunction, leave: LeaveFunction, data: *mut c_void) -> Self {
+        let action = Action::RawBoth { enter, leave, data: data.expose_provenance() };
+        Self::new(action, Flags::DYNAMIC | Flags::ENTRY_EXIT)
     }
 
     /// Replaces functions: who calls one of those that the filter names comes to `replacement`,
@@ -132,5 +166,21 @@ impl Ops {
     pub fn disabled(mut self) -> Self {
         self.enabled = false;
         self
+    }
+}
+
+/// What is handed from entry to exit.
+mod scratch {
+    use crate::exits::Scratch;
+
+    pub(super) fn put<T: Copy + Send + 'static>(scratch: &mut Scratch, value: T) {
+        const { assert!(size_of::<T>() <= size_of::<Scratch>()) };
+        // SAFETY: it is large enough; nothing is said of its alignment.
+        unsafe { std::ptr::from_mut(scratch).cast::<T>().write_unaligned(value) };
+    }
+
+    pub(super) fn get<T: Copy + Send + 'static>(scratch: &Scratch) -> T {
+        // SAFETY: `put` has written one, or the exit would not be seen.
+        unsafe { std::ptr::from_ref(scratch).cast::<T>().read_unaligned() }
     }
 }

@@ -1,6 +1,8 @@
 //! Code memory that is used again: trampolines come and go.
 
 use crate::code::{self, PAGE, Use, Window};
+use crate::frames;
+use sledge_engine::dispatch::trampoline_frames;
 use sledge_engine::islands::AddressSpace;
 use std::collections::BTreeMap;
 use std::io;
@@ -69,6 +71,7 @@ impl Pool {
         let bytes = length.max(BLOCK).next_multiple_of(PAGE);
         let start = space.near(close_to, bytes).ok_or(io::ErrorKind::OutOfMemory)?;
         code::map(&(start..start + bytes), Use::Code)?;
+        frames::register(trampoline_frames(&(start..start + bytes)));
         self.mapped += bytes;
         self.poison(&(start..start + bytes))?;
         self.release(start..start + bytes);

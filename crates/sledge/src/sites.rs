@@ -2,11 +2,13 @@
 //! trampoline. All of it stays for ever; a thread or a saved context may come back to it.
 
 use crate::code::{self, Use, Window};
+use crate::hooks::Hooked;
 use crate::objects::{self, Loaded};
 use sledge_discover::site::{Rung, Site};
 use sledge_engine::dispatch::{Displaced, EntryThunk, Gate, ThunkError, direct_thunk, entry_thunk};
+use sledge_engine::emit::reaches;
 use sledge_engine::islands::{AddressSpace, Miss, Options, SiteSpec, Trapped};
-use sledge_engine::thunk::{ISLAND_BYTES, island};
+use sledge_engine::thunk::{ISLAND_BYTES, island, island_through};
 use sledge_live::patch::{LiveSite, PatchError};
 use std::io;
 use std::ops::Range;
@@ -15,9 +17,9 @@ use std::ops::Range;
 const THUNK_BYTES: u64 = 80;
 /// Bytes that are mapped for thunks at once, at least.
 const BLOCK: u64 = 64 << 10;
-const CELL_BYTES: u64 = 8;
-/// Offset of an island's target in it.
-const ISLAND_TARGET: u64 = 8;
+/// The address of the trampoline, and where the island leads.
+const CELL_BYTES: u64 = 16;
+const WAY: u64 = 8;
 /// How often new mappings are tried when others take the place first.
 const TRIES: usize = 4;
 
@@ -82,8 +84,26 @@ pub(crate) struct Place {
     pub(crate) entry: u64,
     /// The function without what is attached to it.
     pub(crate) body: u64,
-    island: u64,
     direct: Option<Direct>,
+    /// Its cell for calls whose return may be hooked.
+    pub(crate) hooked: Option<Hooked>,
+    /// Where its island leads.
+    way: Way,
+}
+
+impl Place {
+    fn new(cell: u64, entry: u64, body: u64) -> Self {
+        code::store(cell + WAY, entry);
+        Self { cell, entry, body, direct: None, hooked: None, way: Way::Callbacks }
+    }
+
+    /// Lets its calls run these trampolines, whichever way they come.
+    pub(crate) fn call(&self, target: u64, hook: Option<u64>) {
+        code::store(self.cell, target);
+        if let Some(hooked) = self.hooked {
+            code::store(hooked.cell, hook.unwrap_or(target));
+        }
+    }
 }
 
 /// Thunks of a site that caller-supplied code was attached to.
@@ -166,8 +186,16 @@ impl Placer {
         first: &First<'_>,
         writes: &mut Vec<(u64, Vec<u8>)>,
     ) -> io::Result<Result<(Place, LiveSite), SiteError>> {
+        // An island that cannot reach the word that says where it leads goes there by this jump.
+        let hop = std::cell::Cell::new(None);
         let made = self.thunk(text, more, first, |place, gate| {
-            entry_thunk(place, gate, None, &spot.displaced())
+            let mut thunk = entry_thunk(place, gate, None, &spot.displaced())?;
+            if !reaches(at, gate.cell + WAY) {
+                let end = place + thunk.code.len() as u64;
+                thunk.code.extend(island_through(end, gate.cell + WAY));
+                hop.set(Some(end));
+            }
+            Ok(thunk)
         })?;
         let (start, cell, thunk) = match made {
             Ok(made) => made,
@@ -183,8 +211,9 @@ impl Placer {
             Err(error) => return Ok(Err(error.into())),
         };
         writes.push((start, thunk.code));
-        writes.push((at, island(entry).to_vec()));
-        Ok(Ok((Place { cell, entry, body, island: at, direct: None }, live)))
+        let island = hop.get().map_or_else(|| island_through(at, cell + WAY), island);
+        writes.push((at, island.to_vec()));
+        Ok(Ok((Place::new(cell, entry, body), live)))
     }
 
     /// Generates a thunk where there is room for it.
@@ -257,28 +286,39 @@ impl Placer {
         Ok((placement.islands, placement.misses))
     }
 
-    /// Lets calls of an armed or an unarmed site go by another of its thunks.
+    /// Lets calls of an armed or an unarmed site go another way.
     pub(crate) fn lead(
         &mut self,
         text: &Range<u64>,
         spot: &Spot,
         place: &mut Place,
         first: &First<'_>,
-        to: Way,
+        way: Way,
     ) -> io::Result<Result<(), ThunkError>> {
-        let target = match to {
-            Way::Callbacks => place.entry,
-            Way::Direct { code: supplied, callbacks } => {
-                let direct = match self.direct(text, spot, place, first)? {
-                    Ok(direct) => direct,
-                    Err(error) => return Ok(Err(error)),
-                };
-                code::store(direct.cell, supplied);
-                if callbacks { direct.after } else { direct.alone }
-            }
+        if way == place.way {
+            return Ok(Ok(()));
+        }
+        let direct = match way.direct() {
+            None => None,
+            Some(code) => match self.direct(text, spot, place, first)? {
+                Ok(direct) => {
+                    code::store(direct.cell, code);
+                    Some(direct)
+                }
+                Err(error) => return Ok(Err(error)),
+            },
         };
-        let word = place.island + ISLAND_TARGET;
-        Window::open(&(word..word + 8))?.store(word, target);
+        if let Some(hooked) = place.hooked {
+            code::store(hooked.body, direct.map_or(place.body, |direct| direct.alone));
+        }
+        let target = match (way, direct, place.hooked) {
+            (Way::Direct { callbacks: true, .. }, Some(direct), _) => direct.after,
+            (Way::Direct { .. }, Some(direct), _) => direct.alone,
+            (Way::Hooked { .. }, _, Some(hooked)) => hooked.entry,
+            _ => place.entry,
+        };
+        place.way = way;
+        code::store(place.cell + WAY, target);
         Ok(Ok(()))
     }
 
@@ -323,12 +363,24 @@ pub(crate) enum Way {
     Callbacks,
     /// To caller-supplied code, perhaps after the trampoline.
     Direct { code: u64, callbacks: bool },
+    /// To the cell whose return may be hooked, perhaps with caller-supplied code.
+    Hooked { direct: Option<u64> },
+}
+
+impl Way {
+    fn direct(self) -> Option<u64> {
+        match self {
+            Self::Callbacks => None,
+            Self::Direct { code, .. } => Some(code),
+            Self::Hooked { direct } => direct,
+        }
+    }
 }
 
 impl Block {
     /// Whether it lies within reach of an object, and has room left.
     fn serves(&self, text: &Range<u64>) -> bool {
-        let reach = |address| sledge_engine::emit::reaches(self.first, address);
+        let reach = |address| reaches(self.first, address);
         reach(text.start) && reach(text.end) && !self.code.is_empty()
     }
 }

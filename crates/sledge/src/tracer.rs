@@ -3,10 +3,11 @@
 use crate::client::Client;
 use crate::core::{Core, Dispatch, Registered, Retired};
 use crate::error::Error;
+use crate::exits;
 use crate::filters;
 use crate::ops::Ops;
 use crate::process::{self, Locked, Wait};
-use sledge_engine::ops::{Changes, LeftOut, OpsError, OpsId, OpsSpec, Pattern};
+use sledge_engine::ops::{Changes, Flags, LeftOut, OpsError, OpsId, OpsSpec, Pattern};
 use sledge_filter::{Pattern as Glob, Syntax};
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ impl Tracer {
             threads: ops.threads.as_ref().map(|threads| threads.iter().copied().collect()),
             enabled: false,
         };
-        let client = Arc::new(Client::new(ops.action));
+        let guarded = ops.flags.contains(Flags::RECURSION);
+        let client = Arc::new(Client::new(ops.action, guarded));
         let id = {
             let mut locked = Locked::new()?;
             let core = locked.core();
@@ -68,6 +70,9 @@ impl Tracer {
                     return Err(error.into());
                 }
             };
+            if let Some(bit) = core.registry.exit_bit(id) {
+                exits::install(bit, Arc::as_ptr(&client));
+            }
             core.ops.insert(id, Registered { client: Arc::clone(&client), filter });
             id
         };
@@ -121,6 +126,13 @@ impl Tracer {
     /// When there is no tracer.
     pub fn original(&self, function: *const std::ffi::c_void) -> Result<Option<u64>, Error> {
         Ok(Locked::new()?.core().body(function.addr() as u64))
+    }
+
+    /// Calls so far of which ops that see exits were told nothing: there was no memory to note them,
+    /// or more functions than can be told apart jumped from one to the next.
+    #[must_use]
+    pub fn missed_calls(&self) -> u64 {
+        exits::missed()
     }
 
     /// `available_filter_functions`: what can be traced, one function a line.
@@ -255,6 +267,9 @@ impl Registration {
         let retired = {
             let mut locked = Locked::new()?;
             let core = locked.core();
+            if let Some(bit) = core.registry.exit_bit(self.id) {
+                exits::install(bit, std::ptr::null());
+            }
             let changes = core.registry.unregister(self.id)?;
             let applied = core.apply(changes);
             let registered = core.ops.remove(&self.id);

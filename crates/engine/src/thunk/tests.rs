@@ -284,6 +284,13 @@ fn gates() {
 }
 
 #[test]
+fn an_island_jumps_through_a_word() {
+    let bytes = island_through(0x5555_5555_1003, 0x5555_5565_0000);
+    assert_eq!(bytes[..6], [0xff, 0x25, 0xf7, 0xef, 0x0f, 0]);
+    assert_eq!(bytes[6..], [0xcc; 10]);
+}
+
+#[test]
 fn an_island_jumps_anywhere() {
     assert_eq!(
         island(0x1122_3344_5566_7788),

@@ -1,12 +1,12 @@
 //! Carries out what the registry decided, in the order that keeps its promises.
 
-use super::{Core, Placed, own_text};
-use crate::code;
+use super::{Core, Placed, Trampolines, own_text};
 use crate::error::Error;
+use crate::hooks::{Hooks, leaving};
 use crate::objects;
 use crate::sites::{Place, SiteError, Spot, Way};
 use crate::thread;
-use sledge_engine::dispatch::{Callback, Preserve, Target, entry_trampoline};
+use sledge_engine::dispatch::{Callback, Preserve, Target, entry_trampoline, hook_trampoline};
 use sledge_engine::ops::{Changes, SetId, SiteIndex};
 use sledge_live::patch::LiveSite;
 use sledge_live::patcher::SiteId;
@@ -35,7 +35,7 @@ impl Core {
         }
         let mut old = Vec::new();
         for &set in &changes.retarget {
-            old.extend(self.sets.remove(&set));
+            old.push(self.sets.remove(&set));
             self.generate(set)?;
         }
         // No processor has what was there before in its pipeline when it is led there.
@@ -44,14 +44,14 @@ impl Core {
         }
         self.relist()?;
         changes.retarget.iter().for_each(|&set| self.retarget(set));
-        self.retired.trampolines.extend(old);
-        for &(site, _, set) in &changes.repoint {
-            self.point(site, set)?;
-        }
+        old.into_iter().for_each(|set| self.retired.set(set));
+        let repoint = changes.repoint.iter().map(|&(site, _, set)| (site, set));
+        self.point(&repoint.collect::<Vec<_>>())?;
         self.arm(&changes.arm)?;
         self.disarm(&changes.disarm)?;
         for set in &changes.dead_sets {
-            self.retired.trampolines.extend(self.sets.remove(set));
+            let set = self.sets.remove(set);
+            self.retired.set(set);
         }
         self.unlist()
     }
@@ -62,24 +62,54 @@ impl Core {
     }
 
     fn generate(&mut self, set: SetId) -> Result<(), Error> {
-        let callbacks = self.callbacks(set);
-        if callbacks.is_empty() || self.dispatcher.is_full(self.sets.len()) {
-            return Ok(());
-        }
+        let (callbacks, exits) = (self.callbacks(set), self.exits(set));
+        let mut code = Trampolines::default();
         let redirected = self.redirected;
-        let generate = |place| entry_trampoline(place, &callbacks, redirected);
+        if !callbacks.is_empty() && (exits.is_some() || !self.dispatcher.is_full(self.sets.len())) {
+            code.plain = Some(self.put(|place| entry_trampoline(place, &callbacks, redirected))?);
+        }
+        if let Some((exits, hook)) = exits {
+            self.ready_to_leave(hook.preserve)?;
+            let generate = |place| hook_trampoline(place, &callbacks, &hook, redirected);
+            code.hook = Some((self.put(generate)?, exits));
+        }
+        if code.plain.is_some() || code.hook.is_some() {
+            self.sets.insert(set, code);
+        }
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, generate: impl Fn(u64) -> Vec<u8>) -> Result<Range<u64>, Error> {
         let piece = self.pool.put(objects::space, &own_text(), generate);
-        self.sets.insert(set, piece.map_err(Error::system("mapping code"))?);
+        piece.map_err(Error::system("mapping code"))
+    }
+
+    /// Sees to it that returns save enough for a client.
+    fn ready_to_leave(&mut self, preserve: Preserve) -> Result<(), Error> {
+        let hooks = match self.hooks.take() {
+            Some(hooks) => hooks,
+            None => {
+                let first = self.put(first)?;
+                Hooks::new(first.start, self.offsets).map_err(Error::system("mapping code"))?
+            }
+        };
+        let hooks = self.hooks.insert(hooks);
+        if let Some(preserve) = hooks.must_save(preserve) {
+            let code = self.put(|place| leaving(place, preserve))?;
+            self.barrier().map_err(Error::system("membarrier"))?;
+            let old = self.hooks.as_mut().and_then(|hooks| hooks.set_leaving(preserve, code));
+            self.retired.trampolines.extend(old);
+        }
         Ok(())
     }
 
     /// There is a new trampoline for the same set: the cells of its sites lead there, and no site
     /// changes.
     fn retarget(&self, set: SetId) {
-        let target = self.target(set);
+        let (target, hook) = (self.target(set), self.hook_target(set));
         for (&site, placed) in &self.placed {
             if self.registry.set_at(site) == Some(set) {
-                code::store(placed.place.cell, target);
+                placed.place.call(target, hook);
             }
         }
     }
@@ -88,22 +118,49 @@ impl Core {
     fn way(&self, set: SetId) -> Way {
         let ops = self.registry.set(set).map_or(&[][..], |set| &set.ops);
         let direct = ops.iter().find_map(|id| self.ops.get(id)?.client.direct());
+        if self.hook_target(set).is_some() {
+            return Way::Hooked { direct };
+        }
         let callbacks = self.target(set) != self.nothing;
         direct.map_or(Way::Callbacks, |code| Way::Direct { code, callbacks })
     }
 
-    /// Lets a placed site run a set.
-    fn point(&mut self, site: SiteIndex, set: SetId) -> Result<(), Error> {
-        let (target, way) = (self.target(set), self.way(set));
-        let Some(placed) = self.placed.get_mut(&site) else { return Ok(()) };
-        code::store(placed.place.cell, target);
-        if way != Way::Callbacks || placed.direct.is_some() {
+    /// Lets placed sites run their sets.
+    fn point(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
+        self.hook(sites)?;
+        for &(site, set) in sites {
+            let (target, hook, way) = (self.target(set), self.hook_target(set), self.way(set));
+            let Some(placed) = self.placed.get_mut(&site) else { continue };
+            placed.place.call(target, hook);
             let Placed { place, spot, text, .. } = placed;
             let led = self.placer.lead(text, spot, place, &first, way);
-            let led = led.map_err(Error::system("mapping code"))?;
-            placed.direct = Some(way).filter(|way| *way != Way::Callbacks);
-            if let Err(error) = led {
+            if let Err(error) = led.map_err(Error::system("mapping code"))? {
                 self.refused.insert(site, error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the cells of sites whose returns are to be hooked.
+    fn hook(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
+        let missing = sites.iter().filter_map(|&(site, set)| {
+            let place = &self.placed.get(&site)?.place;
+            (self.hook_target(set).is_some() && place.hooked.is_none()).then_some(site)
+        });
+        let missing: Vec<SiteIndex> = missing.collect();
+        let functions = missing.iter().filter_map(|site| {
+            let placed = self.placed.get(site)?;
+            Some((placed.spot.function, placed.place.body))
+        });
+        let functions: Vec<_> = functions.collect();
+        let Some(hooks) = self.hooks.as_mut().filter(|_| !missing.is_empty()) else {
+            return Ok(());
+        };
+        let cells = hooks.place(&functions, self.nothing);
+        let cells = cells.map_err(Error::system("mapping code"))?;
+        for (site, hooked) in missing.into_iter().zip(cells) {
+            if let Some(placed) = self.placed.get_mut(&site) {
+                placed.place.hooked = Some(hooked);
             }
         }
         Ok(())
@@ -111,9 +168,9 @@ impl Core {
 
     fn arm(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
         self.place(sites.iter().map(|&(site, _)| site))?;
+        self.point(sites)?;
         let mut ids = Vec::with_capacity(sites.len());
-        for &(site, set) in sites {
-            self.point(site, set)?;
+        for &(site, _) in sites {
             if !self.refused.contains_key(&site) {
                 ids.extend(self.placed.get(&site).map(|placed| placed.id));
             }
@@ -125,7 +182,7 @@ impl Core {
             for &(site, _) in sites {
                 let Some(placed) = self.placed.get(&site) else { continue };
                 if let Some(&why) = why.get(&placed.id) {
-                    code::store(placed.place.cell, self.nothing);
+                    placed.place.call(self.nothing, None);
                     self.refused.insert(site, why.into());
                 }
             }
@@ -138,7 +195,7 @@ impl Core {
     fn disarm(&mut self, sites: &[SiteIndex]) -> Result<(), Error> {
         for site in sites {
             if let Some(placed) = self.placed.get(site) {
-                code::store(placed.place.cell, self.nothing);
+                placed.place.call(self.nothing, None);
                 self.lingering.insert(*site);
             }
         }
@@ -156,18 +213,16 @@ impl Core {
         }
         for site in sites {
             let Some(placed) = self.placed.get_mut(&site) else { continue };
-            if placed.direct.take().is_some() {
-                let Placed { place, spot, text, .. } = placed;
-                let led = self.placer.lead(text, spot, place, &first, Way::Callbacks);
-                let _ = led.map_err(Error::system("mapping code"))?;
-            }
+            let Placed { place, spot, text, .. } = placed;
+            let led = self.placer.lead(text, spot, place, &first, Way::Callbacks);
+            let _ = led.map_err(Error::system("mapping code"))?;
         }
         Ok(())
     }
 
     /// After a failure everything is disarmed; what could not be leads to nobody.
     fn let_go(&self) {
-        self.placed.values().for_each(|placed| code::store(placed.place.cell, self.nothing));
+        self.placed.values().for_each(|placed| placed.place.call(self.nothing, None));
     }
 
     /// Places the sites that are not yet, object by object.
@@ -227,7 +282,7 @@ impl Core {
             match id {
                 Some(id) => {
                     let text = text.clone();
-                    self.placed.insert(site, Placed { place, spot, text, id, direct: None });
+                    self.placed.insert(site, Placed { place, spot, text, id });
                 }
                 None => {
                     self.refused.insert(site, SiteError::Overlap);

@@ -1,10 +1,11 @@
 //! Which code a set runs: a trampoline of its own, or the list function.
 
-use super::{Core, own_text};
+use super::Core;
 use crate::error::Error;
+use crate::exits::{self, ExitOps, Exits};
 use crate::list::{self, Hash, List, Listed, Tests};
-use crate::{code, objects, thread};
-use sledge_engine::dispatch::{Callback, Preserve, Target, ThreadFilter, entry_trampoline};
+use crate::thread;
+use sledge_engine::dispatch::{Callback, Hook, Preserve, Target, ThreadFilter, entry_trampoline};
 use sledge_engine::ops::{Flags, OpsId, SetId, SiteIndex};
 use std::ops::Range;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Core {
         let Some(set) = self.registry.set(set) else { return Vec::new() };
         let one = |id: &OpsId| {
             let registered = self.ops.get(id)?;
-            if registered.client.direct().is_some() {
+            if registered.client.direct().is_some() || registered.client.sees_exits() {
                 return None;
             }
             let save_regs = set.registers && self.asks_registers(*id);
@@ -79,6 +80,37 @@ impl Core {
             Some(registered.client.callback(save_regs, guarded, threads, &self.offsets))
         };
         set.ops.iter().filter_map(one).collect()
+    }
+
+    /// Those of a set that see exits, and what its trampoline does for them.
+    pub(super) fn exits(&self, set: SetId) -> Option<(Box<Exits>, Hook)> {
+        let set = self.registry.set(set)?;
+        let one = |id: &OpsId| {
+            let registered = self.ops.get(id)?;
+            let bit = self.registry.exit_bit(*id)?;
+            Some(ExitOps {
+                client: Arc::as_ptr(&registered.client),
+                bit,
+                guarded: self.is_guarded(*id),
+                save_regs: set.registers && self.asks_registers(*id),
+                threads: registered.filter.map_or(0, |number| 1 << number),
+            })
+        };
+        let exits: Box<[ExitOps]> = set.ops.iter().filter_map(one).collect();
+        if exits.is_empty() {
+            return None;
+        }
+        let clients = set.ops.iter().filter_map(|id| Some(&self.ops.get(id)?.client));
+        let clients = clients.filter(|client| client.sees_exits());
+        let preserve = clients.fold(own_preserve(), |all, client| all.and(client.preserve()));
+        let exits = Box::new(Exits(exits));
+        let hook = Hook {
+            enter: exits::enter as *const () as u64,
+            data: std::ptr::from_ref(&*exits).addr() as u64,
+            save_regs: exits.0.iter().any(|exit| exit.save_regs),
+            preserve,
+        };
+        Some((exits, hook))
     }
 
     fn asks_registers(&self, id: OpsId) -> bool {
@@ -93,12 +125,21 @@ impl Core {
     /// The trampoline of a set.
     pub(super) fn target(&self, set: SetId) -> u64 {
         let listed = self.dispatcher.listing.as_ref().filter(|_| self.is_listed(set));
-        let own = self.sets.get(&set).map(|piece| piece.start);
+        let own = self.sets.get(&set).and_then(|code| Some(code.plain.as_ref()?.start));
         listed.map(|listing| listing.trampoline.start).or(own).unwrap_or(self.nothing)
+    }
+
+    /// The trampoline of a set with ops that see exits, which hooks returns.
+    pub(super) fn hook_target(&self, set: SetId) -> Option<u64> {
+        let (code, _) = self.sets.get(&set)?.hook.as_ref()?;
+        Some(code.start)
     }
 
     /// Whether a set's calls go through the list function.
     fn is_listed(&self, set: SetId) -> bool {
+        if self.hook_target(set).is_some() {
+            return false;
+        }
         let calls = self.registry.set(set).is_some_and(|set| {
             set.ops
                 .iter()
@@ -132,9 +173,7 @@ impl Core {
             threads: None,
         };
         let redirected = self.redirected;
-        let generate = |place| entry_trampoline(place, &[callback], redirected);
-        let trampoline = self.pool.put(objects::space, &own_text(), generate);
-        let trampoline = trampoline.map_err(Error::system("mapping code"))?;
+        let trampoline = self.put(|place| entry_trampoline(place, &[callback], redirected))?;
         self.barrier().map_err(Error::system("membarrier"))?;
         let old = self.dispatcher.listing.replace(Listing { trampoline, demands });
         if let Some(old) = old {
@@ -158,7 +197,7 @@ impl Core {
     fn store_targets(&self) {
         for (&site, placed) in &self.placed {
             if let Some(set) = self.registry.set_at(site) {
-                code::store(placed.place.cell, self.target(set));
+                placed.place.call(self.target(set), self.hook_target(set));
             }
         }
     }
@@ -166,7 +205,9 @@ impl Core {
     /// All ops, as the list function asks them.
     fn list(&self) -> List {
         let listed = self.ops.iter().filter_map(|(&id, registered)| {
-            if registered.client.direct().is_some() || self.registry.wanted(id) == 0 {
+            let client = &registered.client;
+            let elsewhere = client.direct().is_some() || client.sees_exits();
+            if elsewhere || self.registry.wanted(id) == 0 {
                 return None;
             }
             let hashes = self.registry.hashes(id)?;
@@ -191,4 +232,10 @@ impl Core {
         };
         sites.iter().filter_map(address).collect()
     }
+}
+
+/// What our own functions in traced calls need to be saved: the compiler may use the vector
+/// registers that every processor has, unless it was told of more.
+pub(crate) fn own_preserve() -> Preserve {
+    if cfg!(target_feature = "avx") { Preserve::default() } else { Preserve::Xmm }
 }
