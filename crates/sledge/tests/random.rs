@@ -4,7 +4,8 @@
 //! Each step of a sequence is a window: threads stand still at its ends, so that counts can be
 //! compared, and call all the while between. In a window, a client that had a function all the time
 //! has seen every call of it, and a client that never had it none (I5, I6). A client that has ended
-//! is not called any more (I7).
+//! is not called any more (I7). A client that sees exits has seen as many as entries, each with what
+//! its entry left (I8).
 //!
 //! `SLEDGE_RANDOM_SECONDS` says for how long; 15 if nothing is said.
 #![allow(missing_docs, reason = "tests")]
@@ -22,13 +23,15 @@ use functions::{COUNT, Libraries, OBJECTS};
 use model::{Model, Wants};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use sledge::{Call, Ops, Registers, Registration, Tracer};
+use sledge::{Call, Ops, Registers, Registration, Results, Scratch, Tracer};
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const MOST_OPS: usize = 6;
+/// Kinds of clients from here on see exits.
+const FIRST_WITH_EXITS: u8 = 3;
 
 /// What is done in a window.
 #[derive(Clone, Debug)]
@@ -63,7 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
     );
     let wants = wants.prop_map(|(filter, notrace, enabled)| Wants { filter, notrace, enabled });
     prop_oneof![
-        4 => (wants, 0..3_u8).prop_map(|(wants, kind)| Step::Register { wants, kind }),
+        4 => (wants, 0..5_u8).prop_map(|(wants, kind)| Step::Register { wants, kind }),
         3 => of.clone().prop_map(Step::Unregister),
         2 => (of.clone(), patterns(1), any::<bool>())
             .prop_map(|(of, patterns, reset)| Step::Filter { of, patterns, reset }),
@@ -81,16 +84,19 @@ struct Seen {
     live: AtomicBool,
     own: [AtomicU64; COUNT],
     others: [AtomicU64; COUNT],
+    /// Exits, of whichever thread; of clients that see them.
+    exits: Option<[AtomicU64; COUNT]>,
     /// Calls after the end, of functions that are none of these, or with other arguments.
     wrong: AtomicU64,
 }
 
 impl Seen {
-    fn new() -> Self {
+    fn new(kind: u8) -> Self {
         Self {
             live: AtomicBool::new(true),
             own: [const { AtomicU64::new(0) }; COUNT],
             others: [const { AtomicU64::new(0) }; COUNT],
+            exits: (kind >= FIRST_WITH_EXITS).then_some([const { AtomicU64::new(0) }; COUNT]),
             wrong: AtomicU64::new(0),
         }
     }
@@ -104,6 +110,26 @@ impl Seen {
         seen[number].fetch_add(1, SeqCst);
     }
 
+    /// An exit, with the function as the entry left it.
+    fn exit(&self, function: u64, left: u64) {
+        let number = functions::number(function).filter(|_| self.live.load(SeqCst));
+        match (number, &self.exits) {
+            (Some(number), Some(exits)) if function == left => {
+                _ = exits[number].fetch_add(1, SeqCst)
+            }
+            _ => _ = self.wrong.fetch_add(1, SeqCst),
+        }
+    }
+
+    /// Entries that have no exit, by function, when nobody is in a call.
+    fn open(&self) -> [u64; COUNT] {
+        let Some(exits) = &self.exits else { return [0; COUNT] };
+        std::array::from_fn(|number| {
+            let entries = self.own[number].load(SeqCst) + self.others[number].load(SeqCst);
+            entries.wrapping_sub(exits[number].load(SeqCst))
+        })
+    }
+
     fn ops(self: &Arc<Self>, kind: u8) -> Ops {
         let seen = Arc::clone(self);
         match kind {
@@ -115,7 +141,21 @@ impl Seen {
             })
             .save_regs(),
             // SAFETY: for any call; what it counts in is kept until the ops has ended.
-            _ => unsafe { Ops::raw(raw, Arc::as_ptr(self).cast_mut().cast()) },
+            2 => unsafe { Ops::raw(raw, Arc::as_ptr(self).cast_mut().cast()) },
+            FIRST_WITH_EXITS => {
+                let end = Arc::clone(self);
+                Ops::call(
+                    move |call| {
+                        seen.hit(call.function());
+                        Some(call.function())
+                    },
+                    move |call, left: u64| end.exit(call.function(), left),
+                )
+            }
+            // SAFETY: as above.
+            _ => unsafe {
+                Ops::raw_call(raw_enter, raw_leave, Arc::as_ptr(self).cast_mut().cast())
+            },
         }
     }
 }
@@ -123,6 +163,32 @@ impl Seen {
 unsafe extern "C" fn raw(function: u64, _: u64, seen: *mut c_void, _: *mut Registers) {
     // SAFETY: the data of `Seen::ops`.
     unsafe { (*seen.cast::<Seen>()).hit(function) };
+}
+
+unsafe extern "C" fn raw_enter(
+    function: u64,
+    _: u64,
+    seen: *mut c_void,
+    _: *mut Registers,
+    scratch: *mut Scratch,
+) -> bool {
+    // SAFETY: as in `raw`; the scratch is this call's.
+    unsafe {
+        (*seen.cast::<Seen>()).hit(function);
+        *scratch = [function, 0];
+    }
+    true
+}
+
+unsafe extern "C" fn raw_leave(
+    function: u64,
+    _: u64,
+    seen: *mut c_void,
+    _: *mut Results,
+    scratch: *mut Scratch,
+) {
+    // SAFETY: as in `raw_enter`.
+    unsafe { (*seen.cast::<Seen>()).exit(function, (*scratch)[0]) };
 }
 
 struct Client {
@@ -239,7 +305,7 @@ impl World<'_> {
     }
 
     fn register(&mut self, wants: &Wants, kind: u8) -> Outcome {
-        let seen = Arc::new(Seen::new());
+        let seen = Arc::new(Seen::new(kind));
         let mut ops = seen.ops(kind);
         for pattern in &wants.filter {
             ops = ops.filter(pattern.as_str());
@@ -263,6 +329,7 @@ impl World<'_> {
             let wanted = has.iter().filter(|&&has| has).count();
             prop_assert!(self.model.off || client.registration.wanted() == wanted, "client {at}");
             prop_assert_eq!(client.seen.wrong.load(SeqCst), 0, "client {} was called wrongly", at);
+            prop_assert_eq!(client.seen.open(), [0; COUNT], "client {}: entries without exit", at);
             for (number, called) in called.iter().enumerate() {
                 let name = functions::name(number);
                 let calls = called - self.called[number];
