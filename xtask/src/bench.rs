@@ -1,10 +1,10 @@
 //! Benchmarks: what sledge costs, as ratios to a baseline measured in the same run.
 
 mod analyse;
-mod dispatch;
 mod drain;
 mod entry;
 mod lab;
+mod library;
 mod programs;
 mod row;
 mod sites;
@@ -19,8 +19,13 @@ use std::io::Write;
 type Bench = fn(&mut dyn FnMut(Row)) -> Result<()>;
 
 /// All benchmarks: name, what it measures, and how.
-const BENCHES: [(&str, &str, Bench); 7] = [
-    ("dispatch", "a call with callbacks: trampolines of sets against the list", dispatch::run),
+const BENCHES: [(&str, &str, Bench); 8] = [
+    ("dispatch", "a call with callbacks: trampolines of sets against the list", library::dispatch),
+    (
+        "patching",
+        "arming, disarming and changing sites under threads that run there",
+        library::patching,
+    ),
     ("entry", "nanoseconds that tracing adds to a call, beside uftrace", entry::run),
     ("sustained", "events a second of a program that does nothing but call", sustained::run),
     ("programs", "wall time of ordinary programs, and the first line of a live run", programs::run),

@@ -4,7 +4,7 @@
 //! `cargo xtask bench dispatch` runs it.
 #![allow(missing_docs, clippy::print_stdout, reason = "a program")]
 
-use sledge::{Dispatch, Ops, Registers, Registration, Tracer};
+use sledge::{Dispatch, Ops, Registers, Registration, Results, Scratch, Tracer};
 use std::arch::global_asm;
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -67,7 +67,36 @@ fn main() {
         }
         both(&tracer, 8, 56, save_regs);
     }
+    [1, 2, 4, 8].into_iter().for_each(|clients| exits(&tracer, clients));
 }
+
+/// Ops that see entry and exit: two callbacks a call each.
+fn exits(tracer: &Tracer, relevant: usize) {
+    let ops: Vec<Registration> = (0..relevant)
+        .map(|_| {
+            // SAFETY: they do nothing.
+            let ops = unsafe { Ops::raw_call(enter, leave, std::ptr::null_mut()) };
+            tracer.register(ops.filter("bench_relevant_*")).expect("registered")
+        })
+        .collect();
+    let nanoseconds = over_plain();
+    println!("{{\"dispatch\":\"entry+exit\",\"relevant\":{relevant},\"value\":{nanoseconds:.3}}}");
+    drop(ops);
+}
+
+#[inline(never)]
+extern "C" fn enter(
+    _: u64,
+    _: u64,
+    _: *mut c_void,
+    _: *mut Registers,
+    scratch: *mut Scratch,
+) -> bool {
+    !scratch.is_null()
+}
+
+#[inline(never)]
+extern "C" fn leave(_: u64, _: u64, _: *mut c_void, _: *mut Results, _: *mut Scratch) {}
 
 /// What the callbacks' calls alone cost, made by straight-line code: the floor of any dispatch.
 fn bare(calls: usize) {
