@@ -1,9 +1,11 @@
 //! What changes cost, while four threads run through the sites that change. One JSON object a case,
-//! on standard output.
+//! on standard output. `ms` is wall time, of a machine that has less processors than threads perhaps;
+//! `ms of the thread` is what the thread that makes the change computed.
 //!
 //! `cargo xtask bench patching` runs it.
 #![allow(missing_docs, clippy::print_stdout, reason = "a program")]
 
+use nix::time::ClockId;
 use sledge::{Ops, Registers, Tracer};
 use std::arch::global_asm;
 use std::ffi::c_void;
@@ -99,9 +101,9 @@ fn batches(tracer: &Tracer) {
         let cold = unsafe { Ops::raw(empty, std::ptr::null_mut()) };
         let cold = cold.filter(format!("{}*", fresh.0)).disabled();
         let cold = tracer.register(cold).expect("registered");
-        let begin = Instant::now();
+        let begin = Times::now();
         cold.set_enabled(true).expect("enabled");
-        show("arm", "cold", fresh.1, "ms", milliseconds(begin));
+        begin.passed().show("arm", "cold", fresh.1);
         assert_eq!(cold.wanted(), fresh.1);
         let memory = resident().saturating_sub(before) as f64 / fresh.1 as f64;
         show("memory", "cold", fresh.1, "bytes a site", memory);
@@ -109,15 +111,15 @@ fn batches(tracer: &Tracer) {
         let warm = tracer.register(ops(tables).disabled()).expect("registered");
         let (mut arm, mut disarm) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let begin = Instant::now();
+            let begin = Times::now();
             warm.set_enabled(true).expect("enabled");
-            arm.push(milliseconds(begin));
-            let begin = Instant::now();
+            arm.push(begin.passed());
+            let begin = Times::now();
             warm.set_enabled(false).expect("disabled");
-            disarm.push(milliseconds(begin));
+            disarm.push(begin.passed());
         }
-        show("arm", "warm", sites, "ms", median(arm));
-        show("disarm", "warm", sites, "ms", median(disarm));
+        median(arm).show("arm", "warm", sites);
+        median(disarm).show("disarm", "warm", sites);
         warm.unregister().expect("unregistered");
     }
 }
@@ -167,12 +169,36 @@ fn sets(tracer: &Tracer) {
     drop(all);
 }
 
-fn milliseconds(begin: Instant) -> f64 {
-    begin.elapsed().as_secs_f64() * 1e3
+/// Milliseconds of the clock on the wall, and of this thread.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+struct Times {
+    wall: f64,
+    thread: f64,
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
+impl Times {
+    fn now() -> Self {
+        let read = |clock| {
+            let time = nix::time::clock_gettime(clock).expect("a clock");
+            time.tv_sec() as f64 * 1e3 + time.tv_nsec() as f64 / 1e6
+        };
+        let clocks = (ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_THREAD_CPUTIME_ID);
+        Self { wall: read(clocks.0), thread: read(clocks.1) }
+    }
+
+    fn passed(self) -> Self {
+        let now = Self::now();
+        Self { wall: now.wall - self.wall, thread: now.thread - self.thread }
+    }
+
+    fn show(self, what: &str, state: &str, sites: usize) {
+        show(what, state, sites, "ms", self.wall);
+        show(what, state, sites, "ms of the thread", self.thread);
+    }
+}
+
+fn median(mut values: Vec<Times>) -> Times {
+    values.sort_by(|a, b| a.thread.total_cmp(&b.thread));
     values[values.len() / 2]
 }
 

@@ -2,10 +2,12 @@
 
 mod apply;
 mod dispatch;
+mod placed;
 
 pub use dispatch::Dispatch;
 use dispatch::Dispatcher;
 pub(crate) use dispatch::own_preserve;
+use placed::{Placed, PlacedSites};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -13,12 +15,12 @@ use crate::exits::Exits;
 use crate::hooks::Hooks;
 use crate::objects::{self, Loaded};
 use crate::pool::Pool;
-use crate::sites::{Place, Placer, SiteError, Spot};
+use crate::sites::{Placer, SiteError};
 use crate::thread::{self, Offsets};
 use sledge_engine::dispatch::redirection;
 use sledge_engine::ops::{ObjectKey, OpsId, Registry, SetId, SiteIndex};
 use sledge_live::memory::OwnMemory;
-use sledge_live::patcher::{Patcher, SiteId};
+use sledge_live::patcher::Patcher;
 use sledge_live::process::OwnProcess;
 use sledge_live::sync::Barrier;
 use sledge_live::trap;
@@ -30,15 +32,6 @@ use std::sync::Arc;
 
 /// `clc; ret`: no return is hooked.
 const NOTHING: [u8; 2] = [0xf8, 0xc3];
-
-/// A site that was placed.
-#[derive(Debug)]
-struct Placed {
-    place: Place,
-    spot: Spot,
-    text: Range<u64>,
-    id: SiteId,
-}
 
 /// The code of a set.
 #[derive(Debug, Default)]
@@ -96,7 +89,7 @@ pub(crate) struct Core {
     unreadable: Vec<PathBuf>,
     next_site: u32,
     placer: Placer,
-    placed: HashMap<SiteIndex, Placed>,
+    placed: PlacedSites,
     pub(crate) refused: BTreeMap<SiteIndex, SiteError>,
     /// Sites that nobody wants any more and that still wait for their original bytes.
     lingering: BTreeSet<SiteIndex>,
@@ -133,7 +126,7 @@ impl Core {
             unreadable: Vec::new(),
             next_site: 0,
             placer: Placer::new(offsets.entered, offsets.left),
-            placed: HashMap::new(),
+            placed: PlacedSites::default(),
             refused: BTreeMap::new(),
             lingering: BTreeSet::new(),
             pool,
@@ -201,7 +194,7 @@ impl Core {
         let changes = self.registry.remove_object(key)?;
         self.apply(changes)?;
         let sites = loaded.first_site..loaded.first_site + loaded.object.functions.len() as u32;
-        self.placed.retain(|site, _| !sites.contains(&site.0));
+        self.placed.forget(sites.clone());
         self.refused.retain(|site, _| !sites.contains(&site.0));
         Ok(())
     }
@@ -215,8 +208,8 @@ impl Core {
 
     /// Where a function can be called without what is attached to it, if that is known.
     pub(crate) fn body(&self, function: u64) -> Option<u64> {
-        let placed = self.placed.values().find(|placed| placed.spot.function == function)?;
-        Some(placed.place.body)
+        let mut placed = self.placed.iter().map(|(_, placed)| placed);
+        Some(placed.find(|placed| placed.spot.function == function)?.place.body)
     }
 }
 

@@ -212,7 +212,7 @@ fn backtraces_go_through() {
     assert_eq!(functions(&traced), functions(&plain), "{traced}");
     // And from a callback, to the caller of the traced function.
     let from_callback = seen.lock().unwrap().clone();
-    assert!(from_callback.contains("exit::backtraces_go_through"), "{from_callback}");
+    assert!(from_callback.contains("test::run_test"), "{from_callback}");
 }
 
 #[inline(never)]

@@ -12,7 +12,7 @@ use sledge_live::patch::LiveSite;
 use sledge_live::patcher::SiteId;
 use sledge_live::sync::Sync as _;
 use sledge_live::trap;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,7 @@ impl Core {
     /// changes.
     fn retarget(&self, set: SetId) {
         let (target, hook) = (self.target(set), self.hook_target(set));
-        for (&site, placed) in &self.placed {
+        for (site, placed) in self.placed.iter() {
             if self.registry.set_at(site) == Some(set) {
                 placed.place.call(target, hook);
             }
@@ -128,14 +128,17 @@ impl Core {
     /// Lets placed sites run their sets.
     fn point(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
         self.hook(sites)?;
-        for &(site, set) in sites {
+        for run in sites.chunk_by(|a, b| a.1 == b.1) {
+            let set = run[0].1;
             let (target, hook, way) = (self.target(set), self.hook_target(set), self.way(set));
-            let Some(placed) = self.placed.get_mut(&site) else { continue };
-            placed.place.call(target, hook);
-            let Placed { place, spot, text, .. } = placed;
-            let led = self.placer.lead(text, spot, place, &first, way);
-            if let Err(error) = led.map_err(Error::system("mapping code"))? {
-                self.refused.insert(site, error.into());
+            for &(site, _) in run {
+                let Some(placed) = self.placed.get_mut(site) else { continue };
+                placed.place.call(target, hook);
+                let Placed { place, spot, text, .. } = placed;
+                let led = self.placer.lead(text, spot, place, &first, way);
+                if let Err(error) = led.map_err(Error::system("mapping code"))? {
+                    self.refused.insert(site, error.into());
+                }
             }
         }
         Ok(())
@@ -143,13 +146,13 @@ impl Core {
 
     /// Makes the cells of sites whose returns are to be hooked.
     fn hook(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
-        let missing = sites.iter().filter_map(|&(site, set)| {
-            let place = &self.placed.get(&site)?.place;
-            (self.hook_target(set).is_some() && place.hooked.is_none()).then_some(site)
-        });
-        let missing: Vec<SiteIndex> = missing.collect();
+        let runs = sites.chunk_by(|a, b| a.1 == b.1);
+        let hooked = runs.filter(|run| self.hook_target(run[0].1).is_some()).flatten();
+        let has =
+            |site: SiteIndex| self.placed.get(site).is_none_or(|it| it.place.hooked.is_some());
+        let missing: Vec<SiteIndex> = hooked.map(|one| one.0).filter(|&site| !has(site)).collect();
         let functions = missing.iter().filter_map(|site| {
-            let placed = self.placed.get(site)?;
+            let placed = self.placed.get(*site)?;
             Some((placed.spot.function, placed.place.body))
         });
         let functions: Vec<_> = functions.collect();
@@ -159,7 +162,7 @@ impl Core {
         let cells = hooks.place(&functions, self.nothing);
         let cells = cells.map_err(Error::system("mapping code"))?;
         for (site, hooked) in missing.into_iter().zip(cells) {
-            if let Some(placed) = self.placed.get_mut(&site) {
+            if let Some(placed) = self.placed.get_mut(site) {
                 placed.place.hooked = Some(hooked);
             }
         }
@@ -172,7 +175,7 @@ impl Core {
         let mut ids = Vec::with_capacity(sites.len());
         for &(site, _) in sites {
             if !self.refused.contains_key(&site) {
-                ids.extend(self.placed.get(&site).map(|placed| placed.id));
+                ids.extend(self.placed.get(site).map(|placed| placed.id));
             }
         }
         let refused = self.patcher.arm(&ids);
@@ -180,7 +183,7 @@ impl Core {
         if !refused.is_empty() {
             let why: HashMap<SiteId, _> = refused.iter().map(|one| (one.site, one.why)).collect();
             for &(site, _) in sites {
-                let Some(placed) = self.placed.get(&site) else { continue };
+                let Some(placed) = self.placed.get(site) else { continue };
                 if let Some(&why) = why.get(&placed.id) {
                     placed.place.call(self.nothing, None);
                     self.refused.insert(site, why.into());
@@ -193,26 +196,31 @@ impl Core {
     /// Lets sites run nothing, and puts their original bytes back; while some thread blocks traps,
     /// that must wait for a later change.
     fn disarm(&mut self, sites: &[SiteIndex]) -> Result<(), Error> {
-        for site in sites {
+        for &site in sites {
             if let Some(placed) = self.placed.get(site) {
                 placed.place.call(self.nothing, None);
-                self.lingering.insert(*site);
             }
         }
-        self.lingering.retain(|&site| self.registry.set_at(site).is_none());
-        if self.lingering.is_empty() || await_unblocked().is_err() {
+        let mut late = std::mem::take(&mut self.lingering);
+        late.retain(|&site| self.registry.set_at(site).is_none());
+        let sites: Vec<SiteIndex> = late.into_iter().chain(sites.iter().copied()).collect();
+        if sites.is_empty() {
             return Ok(());
         }
-        let sites = std::mem::take(&mut self.lingering);
-        let placed = sites.iter().filter_map(|site| Some((self.placed.get(site)?.id, *site)));
-        let ids: BTreeMap<SiteId, SiteIndex> = placed.collect();
-        let all: Vec<SiteId> = ids.keys().copied().collect();
-        let refused = self.patcher.disarm(&all).inspect_err(|_| self.let_go())?;
-        for one in refused {
-            self.refused.insert(ids[&one.site], one.why.into());
+        if await_unblocked().is_err() {
+            self.lingering.extend(sites);
+            return Ok(());
         }
-        for site in sites {
-            let Some(placed) = self.placed.get_mut(&site) else { continue };
+        let ids = sites.iter().map(|&site| self.placed.get(site).map(|placed| (placed.id, site)));
+        let ids: Vec<(SiteId, SiteIndex)> = ids.flatten().collect();
+        let all: Vec<SiteId> = ids.iter().map(|&(id, _)| id).collect();
+        let refused = self.patcher.disarm(&all).inspect_err(|_| self.let_go())?;
+        let why: HashMap<SiteId, _> = refused.iter().map(|one| (one.site, one.why)).collect();
+        for (id, site) in ids {
+            if let Some(&why) = why.get(&id) {
+                self.refused.insert(site, why.into());
+            }
+            let Some(placed) = self.placed.get_mut(site) else { continue };
             let Placed { place, spot, text, .. } = placed;
             let led = self.placer.lead(text, spot, place, &first, Way::Callbacks);
             let _ = led.map_err(Error::system("mapping code"))?;
@@ -222,13 +230,13 @@ impl Core {
 
     /// After a failure everything is disarmed; what could not be leads to nobody.
     fn let_go(&self) {
-        self.placed.values().for_each(|placed| placed.place.call(self.nothing, None));
+        self.placed.iter().for_each(|(_, placed)| placed.place.call(self.nothing, None));
     }
 
     /// Places the sites that are not yet, object by object.
     fn place(&mut self, sites: impl Iterator<Item = SiteIndex>) -> Result<(), Error> {
         let mut missing: Vec<SiteIndex> = sites
-            .filter(|site| !self.placed.contains_key(site) && !self.refused.contains_key(site))
+            .filter(|site| self.placed.get(*site).is_none() && !self.refused.contains_key(site))
             .collect();
         missing.sort_unstable();
         let objects: Vec<SiteIndex> = missing

@@ -195,7 +195,7 @@ impl Core {
 
     /// Points every armed site at the trampoline of its set.
     fn store_targets(&self) {
-        for (&site, placed) in &self.placed {
+        for (site, placed) in self.placed.iter() {
             if let Some(set) = self.registry.set_at(site) {
                 placed.place.call(self.target(set), self.hook_target(set));
             }
