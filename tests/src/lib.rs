@@ -7,12 +7,14 @@
 
 mod build;
 mod checks;
+mod live;
 mod programs;
 mod run;
 mod trace;
 
 pub use build::build;
 pub use checks::{Checks, Trouble};
+pub use live::{Live, Look, Watching, assert_restored, assert_untouched, control, hub, signal};
 pub use programs::{NOT_RUN_ALONE, PROGRAMS, Program, named};
 pub use run::{
     End, Finished, Invocation, PATIENCE, Recording, compare, invoke, record, run, scratch, sledge,

@@ -168,6 +168,7 @@ pub const PROGRAMS: &[Program] = &[
 
 /// What other programs and tests use.
 pub const NOT_RUN_ALONE: &[Program] = &[
+    Program::new("rounds", "rounds.c", &["-O2", "-fno-inline", "-pthread"]),
     Program::new("plugin", "plugin.c", &["-O2", "-shared", "-fPIC"]),
     Program::new("step", "step.c", &["-O2", "-g"]),
 ];

@@ -5,7 +5,8 @@
 //! nothing: it carries out the controller's plan and hands out rings.
 //!
 //! * `init` runs first: finds the controller, carries out the plan, lets the program go on.
-//! * `raw` is the way in where no loader brought this object.
+//! * `raw` is the way in where no loader brought this object; `attached` the one into a process that
+//!   runs: there it has a thread, `change` patches under the others, `trap` sends on those that trap.
 //! * `ranges` reserves the addresses of generated code and says how to unwind it.
 //! * `slow` is what generated code calls when it cannot go on by itself.
 #![cfg_attr(not(test), no_std)]
@@ -16,9 +17,12 @@ pub const MANIFEST_DIR: &str = env!("CARGO_MANIFEST_DIR");
 #[cfg(all(feature = "inject", not(test)))]
 mod inject {
     mod apply;
+    mod attached;
+    mod change;
     mod environment;
     mod exec;
     mod init;
+    mod known;
     mod memory;
     mod process;
     mod ranges;
@@ -27,6 +31,7 @@ mod inject {
     mod socket;
     mod system;
     mod thread;
+    mod trap;
 
     #[panic_handler]
     fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

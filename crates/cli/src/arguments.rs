@@ -36,16 +36,22 @@ pub(crate) struct Arguments {
 }
 
 /// How the command is used, in two lines.
-pub(crate) const USAGE: &str =
-    "sledge [OPTIONS] PROGRAM [ARGS]...\n       sledge COMMAND [OPTIONS]";
+pub(crate) const USAGE: &str = "sledge [OPTIONS] PROGRAM [ARGS]...\n       sledge [OPTIONS] -p PID\n       sledge COMMAND [OPTIONS]";
 
 /// The commands; any other first word is a program to run.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub(crate) enum Command {
-    /// Run a program and keep a trace of its calls
-    #[command(override_usage = "sledge record [OPTIONS] PROGRAM [ARGS]...")]
+    /// Run a program, or watch a running one, and keep a trace of its calls
+    #[command(
+        override_usage = "sledge record [OPTIONS] PROGRAM [ARGS]...\n       sledge record [OPTIONS] -p PID"
+    )]
     Record(RecordArgs),
+    /// Change what is traced of a process while it is traced
+    Ctl(CtlArgs),
+    /// Serve those who watch a process
+    #[command(name = sledge_hub::HUB_COMMAND, hide = true)]
+    Hub(HubArgs),
     /// Show the calls of a trace as nested code
     Replay(ReplayArgs),
     /// Show where the time went, by function
@@ -124,12 +130,31 @@ pub(crate) struct RecordArgs {
     /// Patch only functions that match PATTERN: the others cost nothing
     #[arg(short = 'P', long, value_name = "PATTERN", help_heading = RECORDING)]
     pub(crate) patch: Vec<String>,
+    #[command(flatten)]
+    pub(crate) running: RunningArgs,
     /// The program to run, and its arguments
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true,
+    #[arg(value_name = "PROGRAM", required_unless_present_any = ["pid", "comm"],
+          conflicts_with_all = ["pid", "comm"], trailing_var_arg = true,
           allow_hyphen_values = true, value_hint = clap::ValueHint::CommandWithArguments)]
     pub(crate) program: Vec<OsString>,
 }
 
+/// Processes that run already.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RunningArgs {
+    /// Trace the running process PID instead of a new program; may be given several times
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..),
+          help_heading = RUNNING)]
+    pub(crate) pid: Vec<i32>,
+    /// Trace the running processes of this name
+    #[arg(long, value_name = "NAME", help_heading = RUNNING)]
+    pub(crate) comm: Option<String>,
+    /// Stop after TIME (5s, 500ms, …); otherwise at Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, help_heading = RUNNING)]
+    pub(crate) duration: Option<Nanos>,
+}
+
+const RUNNING: &str = "Running processes";
 const RECORDING: &str = "Recording";
 const FILTERS: &str = "Filters (alike when recording and when reading)";
 const PART: &str = "Part of the trace";
@@ -256,6 +281,62 @@ pub(crate) struct ScreenArgs {
     /// Do not show the output in a pager
     #[arg(long, help_heading = LOOK)]
     pub(crate) no_pager: bool,
+}
+
+/// `sledge ctl`.
+#[derive(Debug, Args)]
+pub(crate) struct CtlArgs {
+    /// The process
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: i32,
+    /// Which client is meant, by its number in the status; needed where there are several
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    pub(crate) client: u32,
+    #[command(subcommand)]
+    pub(crate) what: Ctl,
+}
+
+/// What can be asked of a process that is traced.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub(crate) enum Ctl {
+    /// Trace only functions that match PATTERN; all, without one
+    Filter {
+        /// Names, or NAME@MODULE
+        #[arg(value_name = "PATTERN")]
+        patterns: Vec<String>,
+    },
+    /// Do not trace functions that match PATTERN
+    Notrace {
+        /// Names, or NAME@MODULE
+        #[arg(value_name = "PATTERN")]
+        patterns: Vec<String>,
+    },
+    /// Go on recording
+    On,
+    /// Record nothing for the time being
+    Off,
+    /// Show who traces what
+    Status,
+    /// List the functions that can be traced
+    Functions {
+        /// Only those that match
+        #[arg(value_name = "PATTERN", default_value = "", hide_default_value = true)]
+        pattern: String,
+    },
+    /// Write what was recorded so far to the trace
+    Snapshot,
+}
+
+/// The hidden command behind a hub.
+#[derive(Debug, Args)]
+pub(crate) struct HubArgs {
+    /// The process
+    pub(crate) pid: i32,
+    /// Bytes of a ring
+    pub(crate) ring: u64,
+    /// What happens when one is full
+    pub(crate) full: Full,
 }
 
 /// Where a command writes.
@@ -426,6 +507,13 @@ pub(crate) struct MountArgs {
     #[arg(value_name = "PROGRAM", required = true, last = true,
           value_hint = clap::ValueHint::CommandWithArguments)]
     pub(crate) program: Vec<OsString>,
+}
+
+impl RunningArgs {
+    /// Whether no running process is meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pid.is_empty() && self.comm.is_none()
+    }
 }
 
 impl FilterArgs {

@@ -12,7 +12,9 @@ use crate::{record, replay, sites};
 
 /// Records the program and shows its calls; the trace is kept only where `-o` says so.
 pub(crate) fn run(mut args: LiveArgs) -> anyhow::Result<ExitStatus> {
-    check_program(&args.record.program)?;
+    if args.record.running.is_empty() {
+        check_program(&args.record.program)?;
+    }
     let keep = args.record.output.is_some();
     let directory = tempfile::Builder::new().prefix("sledge-").tempdir()?;
     let path = match args.record.output.take() {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod ctl;
 mod demangle;
 mod dump;
 mod failure;
@@ -17,6 +18,7 @@ mod patience;
 mod record;
 mod replay;
 mod report;
+mod running;
 mod screen;
 mod sites;
 mod tree;
@@ -49,6 +51,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         None => return live::run(arguments.live).map(as_program),
         Some(Command::Record(args)) => return record::command(&args).map(as_program),
+        Some(Command::Ctl(args)) => ctl::run(&args)?,
+        Some(Command::Hub(args)) => running::serve(&args)?,
         Some(Command::Replay(args)) => replay::run(&args)?,
         Some(Command::Report(args)) => report::run(&args)?,
         Some(Command::Graph(args)) => graph::run(&args)?,

@@ -13,6 +13,7 @@ use sledge_trace::{Keep, Storage};
 
 use crate::arguments::{self, RecordArgs, Switch};
 use crate::failure::{Failure, say};
+use crate::running;
 
 /// The code that runs inside the program.
 pub(crate) static AGENT: &[u8] = include_bytes!(env!("SLEDGE_AGENT_SO"));
@@ -38,6 +39,16 @@ pub(crate) fn command(args: &RecordArgs) -> anyhow::Result<ExitStatus> {
 /// Runs the program and writes its trace.
 pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<ExitStatus> {
     let output = args.output.clone().unwrap_or_else(|| TRACE.into());
+    let pids = running::pids(&args.running)?;
+    if !pids.is_empty() {
+        keep_older(&output)?;
+        running::record(args, &pids, &output)?;
+        return Ok(ExitStatus::from_raw(0));
+    }
+    if args.running.duration.is_some() {
+        let what = "--for is for processes that run already";
+        return Err(Failure::misuse(what, "name one with -p PID").into());
+    }
     let options = options(args, &output)?;
     keep_older(&output)?;
     for part in 1..args.max_files.unwrap_or(1) {
@@ -58,11 +69,7 @@ fn options<'a>(args: &'a RecordArgs, output: &'a Path) -> Result<Options<'a>, Fa
         words: &args.program,
         output,
         agent: AGENT,
-        scope: match (args.libs, args.no_libcall) {
-            (true, _) => Scope::Libraries,
-            (_, true) => Scope::Executable,
-            _ => Scope::Calls,
-        },
+        scope: scope(args),
         patch: args.filter.patterns(&args.patch)?,
         filter: args.filter.spec()?,
         follow: args.follow == Switch::On,
@@ -90,6 +97,15 @@ fn keep(args: &RecordArgs) -> Result<Keep, Failure> {
         return Err(Failure::misuse(what, "choose --max-size or --flight-recorder above that"));
     }
     Ok(keep)
+}
+
+/// Which functions of libraries are meant.
+pub(crate) fn scope(args: &RecordArgs) -> Scope {
+    match (args.libs, args.no_libcall) {
+        (true, _) => Scope::Libraries,
+        (_, true) => Scope::Executable,
+        _ => Scope::Calls,
+    }
 }
 
 pub(crate) fn ring_bytes(asked: u64) -> Result<u64, Failure> {

@@ -1,6 +1,7 @@
 //! What can go wrong while a program is recorded.
 
 use sledge_discover::DiscoverError;
+use sledge_inject::{InjectError, Unusual};
 use sledge_trace::WriteError;
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +22,9 @@ pub enum ControlError {
     /// A statically linked program with something unusual about it.
     #[error("this statically linked program cannot be traced: {0}")]
     Static(&'static str),
+    /// A running process could not be entered.
+    #[error(transparent)]
+    Inject(#[from] InjectError),
     /// The file is no program that can be traced.
     #[error(transparent)]
     Discover(#[from] DiscoverError),
@@ -83,6 +87,7 @@ impl ControlError {
             Self::NotExecutable(_) => "make it executable: chmod +x",
             Self::SetId(..) => "run it as root, or trace a copy without the bit",
             Self::Static(_) => "link it dynamically",
+            Self::Inject(_) => "see: sledge doctor",
             Self::Discover(_) => "sledge traces x86-64 ELF programs and scripts that they run",
             Self::Start { .. } => "try to run it without sledge",
             Self::NoAgent => "its loader may ignore LD_PRELOAD; try to run it without sledge",
@@ -99,6 +104,12 @@ impl ControlError {
 
     pub(crate) fn system(what: &'static str) -> impl FnOnce(nix::Error) -> Self {
         move |error| Self::System { what, source: error.into() }
+    }
+}
+
+impl From<Unusual> for ControlError {
+    fn from(error: Unusual) -> Self {
+        Self::Static(error.0)
     }
 }
 

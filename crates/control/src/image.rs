@@ -17,13 +17,16 @@ type Place = Arc<Mutex<Option<Arc<Object>>>>;
 
 /// Objects that were read, by path: processes share them.
 #[derive(Debug, Default)]
-pub(crate) struct Library {
+pub struct Library {
     objects: Mutex<HashMap<PathBuf, Place>>,
 }
 
 impl Library {
     /// The object at a path, read once: whoever asks while it is being read waits for it.
-    pub(crate) fn open(&self, path: &Path) -> Result<Arc<Object>, DiscoverError> {
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(&self, path: &Path) -> Result<Arc<Object>, DiscoverError> {
         // The kernel names a mapped file by where it really is.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let place = Arc::clone(locked(&self.objects).entry(path.clone()).or_default());
@@ -44,32 +47,43 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// An object in a process.
 #[derive(Clone, Debug)]
-pub(crate) struct Loaded {
-    pub(crate) path: PathBuf,
-    pub(crate) object: Arc<Object>,
+pub struct Loaded {
+    /// Its file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub object: Arc<Object>,
     /// What to add to its own addresses.
-    pub(crate) bias: u64,
+    pub bias: u64,
     /// Its executable mappings, with their protection.
-    pub(crate) text: Vec<Text>,
+    pub text: Vec<Text>,
 }
 
 /// An executable mapping.
 #[derive(Clone, Debug)]
-pub(crate) struct Text {
-    pub(crate) range: Range<u64>,
-    pub(crate) protection: u64,
+pub struct Text {
+    /// Where.
+    pub range: Range<u64>,
+    /// `PROT_*` bits.
+    pub protection: u64,
 }
 
 /// A live image, looked at while its program has not begun to run.
 #[derive(Debug)]
-pub(crate) struct Image {
-    pub(crate) pid: i32,
-    pub(crate) executable: PathBuf,
-    pub(crate) mappings: Vec<Mapping>,
+pub struct Image {
+    /// The process.
+    pub pid: i32,
+    /// Its executable.
+    pub executable: PathBuf,
+    /// What it has mapped.
+    pub mappings: Vec<Mapping>,
 }
 
 impl Image {
-    pub(crate) fn of(pid: i32) -> Result<Self, ControlError> {
+    /// Looks at a process.
+    ///
+    /// # Errors
+    /// When it is gone, or may not be looked at.
+    pub fn of(pid: i32) -> Result<Self, ControlError> {
         let gone = |source| ControlError::System { what: "reading /proc", source };
         let text = fs::read_to_string(format!("/proc/{pid}/maps")).map_err(gone)?;
         let executable = fs::read_link(format!("/proc/{pid}/exe")).map_err(gone)?;
@@ -77,7 +91,7 @@ impl Image {
     }
 
     /// The words of its command line.
-    pub(crate) fn arguments(&self) -> Vec<String> {
+    pub fn arguments(&self) -> Vec<String> {
         let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let words = bytes.strip_suffix(&[0]).unwrap_or(&bytes).split(|&byte| byte == 0);
         words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
@@ -85,7 +99,7 @@ impl Image {
 
     /// Paths of the mapped objects, the executable first, then in the order of loading (the
     /// loader maps downwards).
-    pub(crate) fn object_paths(&self) -> Vec<PathBuf> {
+    pub fn object_paths(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.executable.clone()];
         for mapping in self.mappings.iter().rev() {
             let named = mapping.execute && mapping.inode != 0 && !mapping.shared;
@@ -97,7 +111,7 @@ impl Image {
     }
 
     /// Where an object lies.
-    pub(crate) fn locate(&self, path: &Path, object: Arc<Object>) -> Option<Loaded> {
+    pub fn locate(&self, path: &Path, object: Arc<Object>) -> Option<Loaded> {
         let ours = |mapping: &&Mapping| mapping.execute && mapping.path == path;
         let first = self.mappings.iter().find(ours)?;
         let bias = object.bias(first)?;
@@ -111,12 +125,12 @@ impl Image {
     }
 
     /// The executable mapping that holds an address.
-    pub(crate) fn executable_at(&self, address: u64) -> Option<&Mapping> {
+    pub fn executable_at(&self, address: u64) -> Option<&Mapping> {
         self.mappings.iter().find(|mapping| mapping.execute && mapping.contains(address))
     }
 
     /// Reads memory of the process; short where it is not mapped.
-    pub(crate) fn read(&self, range: Range<u64>) -> Vec<u8> {
+    pub fn read(&self, range: Range<u64>) -> Vec<u8> {
         let length = usize::try_from(range.end - range.start).expect("64-bit");
         let mut bytes = vec![0; length];
         let base = usize::try_from(range.start).expect("64-bit");
@@ -128,13 +142,13 @@ impl Image {
     }
 
     /// Reads a pointer.
-    pub(crate) fn read_pointer(&self, address: u64) -> Option<u64> {
+    pub fn read_pointer(&self, address: u64) -> Option<u64> {
         let bytes = self.read(address..address.checked_add(8)?);
         bytes.try_into().ok().map(u64::from_le_bytes)
     }
 
     /// Where a heap made by `brk` may still grow: kept free.
-    pub(crate) fn heap_room(&self) -> Option<Range<u64>> {
+    pub fn heap_room(&self) -> Option<Range<u64>> {
         const ROOM: u64 = 1 << 30;
         let heap = self.mappings.iter().find(|mapping| mapping.path == Path::new("[heap]"));
         let end = match heap {
@@ -158,12 +172,12 @@ fn stat_fields(pid: i32) -> Option<(char, i32)> {
 }
 
 /// The parent of a process.
-pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+pub fn parent_of(pid: i32) -> Option<i32> {
     stat_fields(pid).map(|(_, parent)| parent)
 }
 
 /// Whether a process still runs.
-pub(crate) fn is_running(pid: i32) -> bool {
+pub fn is_running(pid: i32) -> bool {
     stat_fields(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 

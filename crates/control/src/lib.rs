@@ -9,20 +9,22 @@
 //! for system calls without a safe wrapper. Nothing in that memory is believed: it yields numbers,
 //! never addresses or lengths.
 
-mod drain;
+pub mod drain;
 mod error;
-mod image;
+pub mod image;
+pub mod lanes;
 mod launch;
 mod options;
-mod plan;
+pub mod plan;
 mod planner;
 mod recording;
-mod segment;
+pub mod rings;
+pub mod segment;
 mod session;
-mod signals;
+pub mod signals;
 mod statics;
 mod stream;
-mod system;
+pub mod system;
 mod welcome;
 
 pub use error::ControlError;

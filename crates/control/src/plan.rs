@@ -22,28 +22,30 @@ pub enum Scope {
 
 /// One function that is to be patched.
 #[derive(Clone, Debug)]
-pub(crate) struct Chosen {
+pub struct Chosen {
     /// Index of the object in [`Choice::objects`].
-    pub(crate) object: usize,
+    pub object: usize,
     /// Index of the function in its object.
-    pub(crate) function: usize,
+    pub function: usize,
     /// The name that the trace shows: the import's, where that says more than the symbol table.
-    pub(crate) name: String,
+    pub name: String,
     /// Only calls out of the executable count.
-    pub(crate) from_executable: bool,
+    pub from_executable: bool,
     /// The function replaces the image: index of the agent's entry that completes its arguments.
-    pub(crate) exec: Option<usize>,
+    pub exec: Option<usize>,
     /// Whether its calls are recorded at all.
-    pub(crate) recorded: bool,
+    pub recorded: bool,
 }
 
 /// What was decided for an image.
 #[derive(Debug, Default)]
-pub(crate) struct Choice {
-    pub(crate) objects: Vec<Loaded>,
-    pub(crate) chosen: Vec<Chosen>,
+pub struct Choice {
+    /// The objects of the image; the first is the executable.
+    pub objects: Vec<Loaded>,
+    /// The functions that are to be patched.
+    pub chosen: Vec<Chosen>,
     /// Imports that were not found, or cannot be patched.
-    pub(crate) untraceable: Vec<(usize, String)>,
+    pub untraceable: Vec<(usize, String)>,
 }
 
 /// Functions that are called around `main`, not by the program.
@@ -58,11 +60,11 @@ const AROUND_MAIN: [&str; 7] = [
 ];
 
 /// The functions that execute another program, in the order of the agent's entries.
-pub(crate) const EXEC_FUNCTIONS: [&str; 3] = ["execve", "fexecve", "execveat"];
+pub const EXEC_FUNCTIONS: [&str; 3] = ["execve", "fexecve", "execveat"];
 
 impl Choice {
     /// Decides for the objects of an image; the first is the executable.
-    pub(crate) fn make(
+    pub fn make(
         image: &Image,
         objects: Vec<Loaded>,
         scope: Scope,
@@ -87,7 +89,7 @@ impl Choice {
     /// Where hooked calls may come from, if the executable compiles code at run time: its own
     /// text and its libraries', without the pieces of code that the compiler made beforehand.
     /// Empty where calls may come from anywhere.
-    pub(crate) fn known_callers(&self) -> Vec<Range<u64>> {
+    pub fn known_callers(&self) -> Vec<Range<u64>> {
         let Some((executable, libraries)) = self.objects.split_first() else { return Vec::new() };
         let Some(made) = compiled_beforehand(&executable.object) else { return Vec::new() };
         let made = executable.bias.wrapping_add(made.start)..executable.bias.wrapping_add(made.end);
@@ -208,17 +210,19 @@ const STARTERS: [&str; 11] = [
 
 /// A pattern that no function matches.
 #[derive(Debug)]
-pub(crate) struct Unmatched {
-    pub(crate) pattern: String,
-    pub(crate) suggestion: Option<String>,
+pub struct Unmatched {
+    /// The pattern.
+    pub pattern: String,
+    /// A name that may have been meant.
+    pub suggestion: Option<String>,
     /// How many functions there were to match.
-    pub(crate) functions: usize,
+    pub functions: usize,
 }
 
 impl Choice {
     /// The first of `patterns` that matches nothing in scope; `None` where the program may start
     /// others, in which it may match.
-    pub(crate) fn unmatched<'p>(
+    pub fn unmatched<'p>(
         &self,
         patterns: impl Iterator<Item = &'p Pattern>,
         scope: Scope,
@@ -280,12 +284,12 @@ fn compiled_beforehand(object: &Object) -> Option<Range<u64>> {
 }
 
 /// Whether returns of a function are hooked.
-pub(crate) fn hooks_returns(function: &Function) -> bool {
+pub fn hooks_returns(function: &Function) -> bool {
     matches!(&function.verdict, Ok(site) if site.returns == Returns::Hooked)
 }
 
 /// The file name of an object.
-pub(crate) fn module_name(loaded: &Loaded) -> String {
+pub fn module_name(loaded: &Loaded) -> String {
     loaded.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

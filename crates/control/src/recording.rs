@@ -9,9 +9,7 @@ use crate::session::Session;
 use crate::signals;
 use crate::system::{self, Ended};
 use crate::welcome::{Shared, serve};
-use sledge_filter::CallFilter;
 use sledge_trace::event::{Outcome, Process, ProcessId, Ticks};
-use sledge_trace::{Host, Writer};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +38,7 @@ pub fn record(
     let session = Session::create(options.agent)?;
     // Who sees the file may ask for a snapshot of it.
     signals::outlive();
-    let output = open_output(options)?;
+    let output = Output::create(options.output, &options.filter, options.storage)?;
     let recorded = record_into(output, &path, session, options, progress);
     let nothing_recorded = |error: &ControlError| !matches!(error, ControlError::Write(_));
     if recorded.as_ref().is_err_and(nothing_recorded) {
@@ -80,23 +78,6 @@ fn record_into(
         return Err(refusal);
     }
     recorded.map(|(outcome, totals)| shared.report(outcome, totals))
-}
-
-/// Begins the trace file.
-fn open_output(options: &Options<'_>) -> Result<Output, ControlError> {
-    let mut writer = Writer::create_with(options.output, &Host::default(), options.storage)?;
-    let (ticks, nanoseconds) = system::clock_pair();
-    writer.clock(Ticks(ticks), nanoseconds);
-    let mut threshold = Ticks(0);
-    if let Some(least) = options.filter.threshold {
-        std::thread::sleep(Duration::from_millis(5));
-        let (later, then) = system::clock_pair();
-        writer.clock(Ticks(later), then);
-        let rate = (later - ticks) as f64 / (then - nanoseconds).max(1) as f64;
-        threshold = Ticks((least.0 as f64 * rate) as u64);
-    }
-    let filter = CallFilter::new(options.filter.clone());
-    Ok(Output::new(writer, filter, threshold))
 }
 
 /// Drains processes into the trace until the program has ended.

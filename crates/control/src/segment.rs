@@ -18,7 +18,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Memory without a file, to be handed to a tracee.
-pub(crate) fn memory_file(name: &std::ffi::CStr) -> Result<OwnedFd, ControlError> {
+///
+/// # Errors
+/// When the system has none.
+pub fn memory_file(name: &std::ffi::CStr) -> Result<OwnedFd, ControlError> {
     // Executable memory needs saying so where the kernel asks for it.
     const MFD_EXEC: u32 = 0x10;
     let flags = MFdFlags::MFD_CLOEXEC;
@@ -29,7 +32,7 @@ pub(crate) fn memory_file(name: &std::ffi::CStr) -> Result<OwnedFd, ControlError
 
 /// One process's segment, mapped.
 #[derive(Debug)]
-pub(crate) struct Segment {
+pub struct Segment {
     file: OwnedFd,
     base: NonNull<c_void>,
     bytes: usize,
@@ -41,11 +44,29 @@ pub(crate) struct Segment {
 unsafe impl Send for Segment {}
 
 impl Segment {
-    pub(crate) fn create(rings: usize, ring_bytes: u64, full: Full) -> Result<Self, ControlError> {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn create(rings: usize, ring_bytes: u64, full: Full) -> Result<Self, ControlError> {
         let file = memory_file(c"sledge-segment")?;
         let bytes = segment::segment_bytes(rings, ring_bytes);
         nix::unistd::ftruncate(&file, bytes.cast_signed())
             .map_err(ControlError::system("ftruncate"))?;
+        Self::adopt(file, bytes, rings, ring_bytes, full)
+    }
+
+    /// Takes over a segment that lies in shared memory of `bytes` bytes, and begins it.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn adopt(
+        file: OwnedFd,
+        bytes: u64,
+        rings: usize,
+        ring_bytes: u64,
+        full: Full,
+    ) -> Result<Self, ControlError> {
         let bytes = usize::try_from(bytes).expect("64-bit");
         let length = NonZeroUsize::new(bytes).expect("a segment has a header");
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -59,32 +80,47 @@ impl Segment {
         Ok(segment)
     }
 
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+    /// The shared memory.
+    pub fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
-    pub(crate) const fn rings(&self) -> usize {
+    /// How many rings it has.
+    #[must_use]
+    pub const fn rings(&self) -> usize {
         self.rings
     }
 
-    pub(crate) const fn ring_bytes(&self) -> u64 {
+    /// Bytes of each.
+    #[must_use]
+    pub const fn ring_bytes(&self) -> u64 {
         self.ring_bytes
     }
 
-    fn word(&self, offset: usize) -> &AtomicU32 {
+    /// A word of it.
+    ///
+    /// # Panics
+    /// If it has none at this offset.
+    #[must_use]
+    pub fn word(&self, offset: usize) -> &AtomicU32 {
         assert!(offset + 4 <= self.bytes && offset.is_multiple_of(4));
         // SAFETY: within the mapping, aligned, and only ever accessed atomically.
         unsafe { self.base.cast::<AtomicU32>().byte_add(offset).as_ref() }
     }
 
-    fn long(&self, offset: usize) -> &AtomicU64 {
+    /// A long word of it.
+    ///
+    /// # Panics
+    /// If it has none at this offset.
+    #[must_use]
+    pub fn long(&self, offset: usize) -> &AtomicU64 {
         assert!(offset + 8 <= self.bytes && offset.is_multiple_of(8));
         // SAFETY: within the mapping, aligned, and only ever accessed atomically.
         unsafe { self.base.cast::<AtomicU64>().byte_add(offset).as_ref() }
     }
 
     /// Tells the agent that nobody reads any more.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.word(segment::HEADER_CLOSED).store(1, Ordering::SeqCst);
         for index in (0..self.rings).filter(|&index| self.is_waiting(index)) {
             self.wake(index);
@@ -97,17 +133,17 @@ impl Segment {
     }
 
     /// Threads that found no ring.
-    pub(crate) fn ringless(&self) -> u64 {
+    pub fn ringless(&self) -> u64 {
         self.long(segment::HEADER_RINGLESS).load(Ordering::Relaxed)
     }
 
     /// The doorbell's value; read it before looking at the rings.
-    pub(crate) fn doorbell(&self) -> u32 {
+    pub fn doorbell(&self) -> u32 {
         self.word(segment::HEADER_DOORBELL).load(Ordering::SeqCst)
     }
 
     /// Sleeps until the agent rings, unless it has since `seen`.
-    pub(crate) fn sleep(&self, seen: u32, at_most: Duration) {
+    pub fn sleep(&self, seen: u32, at_most: Duration) {
         let sleeping = self.word(segment::HEADER_SLEEPING);
         sleeping.store(1, Ordering::SeqCst);
         system::futex_wait(self.word(segment::HEADER_DOORBELL), seen, at_most);
@@ -115,13 +151,13 @@ impl Segment {
     }
 
     /// Whether a thread has this ring.
-    pub(crate) fn is_live(&self, index: usize) -> bool {
+    pub fn is_live(&self, index: usize) -> bool {
         let at = segment::thread_offset(index) + segment::THREAD_STATE;
         self.word(at).load(Ordering::Acquire) == ThreadState::Live as u32
     }
 
     /// The thread that has this ring: its id, when it was first seen, its name.
-    pub(crate) fn thread(&self, index: usize) -> (u32, u64, String) {
+    pub fn thread(&self, index: usize) -> (u32, u64, String) {
         let at = segment::thread_offset(index);
         let tid = self.word(at + segment::THREAD_TID).load(Ordering::Relaxed);
         let started = self.long(at + segment::THREAD_STARTED).load(Ordering::Relaxed);
@@ -132,14 +168,14 @@ impl Segment {
     }
 
     /// Events dropped of which the ring does not tell yet: how many, and since when.
-    pub(crate) fn lost(&self, index: usize) -> (u64, u64) {
+    pub fn lost(&self, index: usize) -> (u64, u64) {
         let at = segment::thread_offset(index);
         let lost = self.long(at + segment::THREAD_LOST).load(Ordering::Acquire);
         (lost, self.long(at + segment::THREAD_LOST_SINCE).load(Ordering::Relaxed))
     }
 
     /// Gives a ring back to the agent's threads.
-    pub(crate) fn release(&self, index: usize) {
+    pub fn release(&self, index: usize) {
         let at = segment::thread_offset(index) + segment::THREAD_STATE;
         self.word(at).store(ThreadState::Free as u32, Ordering::Release);
     }
@@ -152,7 +188,7 @@ impl Segment {
     }
 
     /// Takes the record at a position, if it is committed, and clears its place.
-    pub(crate) fn take(&self, index: usize, position: u64) -> Option<Record> {
+    pub fn take(&self, index: usize, position: u64) -> Option<Record> {
         let (time, rest) = self.record_at(index, position);
         let tsc = time.load(Ordering::Acquire);
         let record = Record::decode(tsc, rest.load(Ordering::Relaxed))?;
@@ -161,14 +197,14 @@ impl Segment {
     }
 
     /// Whether one of the next `count` records behind a position is committed.
-    pub(crate) fn any_behind(&self, index: usize, position: u64, count: u64) -> bool {
+    pub fn any_behind(&self, index: usize, position: u64, count: u64) -> bool {
         (1..=count).any(|i| {
             self.record_at(index, position + i * RECORD_BYTES).0.load(Ordering::Relaxed) != 0
         })
     }
 
     /// Publishes how far a ring was read, and wakes its thread if it waits for room.
-    pub(crate) fn publish(&self, index: usize, position: u64) {
+    pub fn publish(&self, index: usize, position: u64) {
         let at = segment::thread_offset(index);
         self.long(at + segment::THREAD_TAIL).store(position, Ordering::SeqCst);
         self.word(at + segment::THREAD_FUTEX).store(position as u32, Ordering::SeqCst);
@@ -196,7 +232,10 @@ impl Drop for Segment {
 }
 
 /// Writes a descriptor from its beginning.
-pub(crate) fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), ControlError> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), ControlError> {
     let mut written = 0;
     while written < bytes.len() {
         let count = nix::sys::uio::pwrite(file, &bytes[written..], written as i64)
@@ -207,7 +246,7 @@ pub(crate) fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), ControlError
 }
 
 /// Reads words back from a descriptor.
-pub(crate) fn read_words(file: &OwnedFd, words: usize) -> Vec<u64> {
+pub fn read_words(file: &OwnedFd, words: usize) -> Vec<u64> {
     let mut bytes = vec![0; words * 8];
     let mut read = 0;
     while read < bytes.len() {

@@ -8,13 +8,16 @@ use nix::unistd::Pid;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 static TERMINATE: AtomicI32 = AtomicI32::new(0);
+static ASKED: AtomicBool = AtomicBool::new(false);
 
 static SNAPSHOT: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn note(signal: i32) {
     if signal == Signal::SIGUSR1 as i32 {
         SNAPSHOT.store(true, Ordering::Relaxed);
+        return;
     }
+    ASKED.store(true, Ordering::Relaxed);
     if signal == Signal::SIGTERM as i32 || signal == Signal::SIGHUP as i32 {
         TERMINATE.store(signal, Ordering::Relaxed);
     }
@@ -22,7 +25,7 @@ extern "C" fn note(signal: i32) {
 
 /// From now on these signals do not end us. Handlers, not `SIG_IGN`: a program started later
 /// gets the default back.
-pub(crate) fn outlive() {
+pub fn outlive() {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     let signals =
         [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
@@ -35,6 +38,12 @@ pub(crate) fn outlive() {
 /// Whether a snapshot has been asked for since the last time.
 pub(crate) fn take_snapshot_request() -> bool {
     SNAPSHOT.swap(false, Ordering::Relaxed)
+}
+
+/// Whether somebody wants us to end.
+#[must_use]
+pub fn asked_to_end() -> bool {
+    ASKED.load(Ordering::Relaxed)
 }
 
 /// Passes a request to terminate on to the program.

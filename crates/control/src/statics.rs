@@ -11,9 +11,6 @@
 //! sent through the agent's entry, which speaks with the controller as everywhere else.
 //! Whatever is unusual about a program is a reason not to trace it.
 
-mod agent;
-mod header;
-mod index;
 mod program;
 mod storage;
 #[cfg(test)]
@@ -21,15 +18,15 @@ mod tests;
 mod tracee;
 
 use crate::error::ControlError;
-use agent::Agent;
-use header::{Additions, HEADER_BYTES};
-use index::Index;
 use nix::libc::{SIGSTOP, user_regs_struct};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use program::Program;
+use sledge_inject::Agent;
+use sledge_inject::header::{self, Additions, HEADER_BYTES};
+use sledge_inject::index::Index;
 use sledge_wire::message::SOCKET_VARIABLE;
-use sledge_wire::raw::FINISHED;
+use sledge_wire::raw::{FINISHED, NOTE_ENTRY};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
@@ -145,7 +142,7 @@ fn load(tracee: &Tracee, pid: i32, agent: &Agent<'_>) -> Result<Raw, ControlErro
         tracee.call(program.gate, MPROTECT, arguments)?;
     }
     program.point_to(tracee, base, second.len() as u64)?;
-    Ok(Raw { entry: home + agent.entry()?, bias, storage, storage_at, storage_image })
+    Ok(Raw { entry: home + agent.entry(NOTE_ENTRY)?, bias, storage, storage_at, storage_image })
 }
 
 /// The initial image of thread-local storage, made from what the program's own is now.

@@ -1,17 +1,18 @@
 //! A launched program whose records go to a sink as they come, for as long as it runs.
 
-use crate::drain::{Arrival, BATCH, HOLE_PATIENCE, HOLE_SEARCH, SiteTable};
+use crate::drain::{Arrival, SiteTable};
 use crate::error::ControlError;
 use crate::image::Library;
 use crate::launch;
 use crate::options::Options;
 use crate::plan::Scope;
+use crate::rings::{Rings, Taken};
 use crate::segment::Segment;
 use crate::session::Session;
 use crate::system;
 use crate::welcome::{Shared, serve};
 use sledge_filter::{FilterSpec, Pattern};
-use sledge_wire::record::{Kind, RECORD_BYTES, Record};
+use sledge_wire::record::{Kind, Record};
 use sledge_wire::segment::{Full, LOST_SITE};
 use std::ffi::OsString;
 use std::path::Path;
@@ -70,18 +71,13 @@ pub struct Stream {
     pid: i32,
     table: Arc<SiteTable>,
     segment: Segment,
-    rings: Vec<Ring>,
+    rings: Rings,
+    /// Of each ring the thread that has it.
+    tids: Vec<Option<u32>>,
     ended: Option<i32>,
     session: Arc<Session>,
     stop: Arc<AtomicBool>,
     server: Option<JoinHandle<()>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Ring {
-    tid: Option<u32>,
-    position: u64,
-    hole_since: Option<Instant>,
 }
 
 impl Stream {
@@ -122,10 +118,10 @@ impl Stream {
             let _ = server.join();
             return Err(locked(&refusal).take().unwrap_or(ControlError::NoAgent));
         };
-        let rings = vec![Ring::default(); arrival.segment.rings()];
         let Arrival { pid, segment, table, .. } = arrival;
+        let (rings, tids) = (Rings::new(&segment), vec![None; segment.rings()]);
         let server = Some(server);
-        Ok(Self { pid, table, segment, rings, ended: None, session, stop, server })
+        Ok(Self { pid, table, segment, rings, tids, ended: None, session, stop, server })
     }
 
     /// The process.
@@ -172,62 +168,42 @@ impl Stream {
 
     /// Reads what is there, a batch from each ring: how many records that were.
     pub fn pass(&mut self, sink: &mut dyn Sink) -> u64 {
-        (0..self.rings.len()).map(|ring| self.pass_ring(ring, sink)).sum()
+        (0..self.tids.len()).map(|ring| self.pass_ring(ring, sink)).sum()
     }
 
     fn pass_ring(&mut self, index: usize, sink: &mut dyn Sink) -> u64 {
-        if self.rings[index].tid.is_none() {
+        if self.tids[index].is_none() {
             if !self.segment.is_live(index) {
                 return 0;
             }
             let (tid, _, name) = self.segment.thread(index);
-            self.rings[index].tid = Some(tid);
+            self.tids[index] = Some(tid);
             sink.thread(index, tid, &name);
         }
-        let start = self.rings[index].position;
-        let mut position = start;
-        while position - start < BATCH * RECORD_BYTES {
-            match self.segment.take(index, position) {
-                Some(record) if record.site == LOST_SITE => {
-                    if record.kind == Kind::Enter {
-                        sink.lost(index, u64::from(record.cell));
-                    }
+        let (ended, sites) = (self.ended.is_some(), self.table.sites.len());
+        self.rings.read(&self.segment, index, ended, |taken| match taken {
+            Taken::Record(record) if record.site == LOST_SITE => {
+                if record.kind == Kind::Enter {
+                    sink.lost(index, u64::from(record.cell));
                 }
-                // A site that we never made: the tracee wrote over its ring.
-                Some(record) if record.site as usize >= self.table.sites.len() => {}
-                Some(record) => sink.record(index, record),
-                None if self.skip_hole(index, position) => sink.lost(index, 1),
-                None => break,
             }
-            self.rings[index].hole_since = None;
-            position += RECORD_BYTES;
-        }
-        if position != start {
-            self.segment.publish(index, position);
-            self.rings[index].position = position;
-        }
-        (position - start) / RECORD_BYTES
-    }
-
-    /// Whether the record at a position will never be committed.
-    fn skip_hole(&mut self, index: usize, position: u64) -> bool {
-        if !self.segment.any_behind(index, position, HOLE_SEARCH) {
-            return false;
-        }
-        let since = *self.rings[index].hole_since.get_or_insert_with(Instant::now);
-        self.ended.is_some() || since.elapsed() > HOLE_PATIENCE
+            // A site that we never made: the tracee wrote over its ring.
+            Taken::Record(record) if record.site as usize >= sites => {}
+            Taken::Record(record) => sink.record(index, record),
+            Taken::Hole => sink.lost(index, 1),
+        })
     }
 
     /// Looks for threads that are gone; their rings go to others.
     pub fn retire(&mut self, sink: &mut dyn Sink) {
-        for index in 0..self.rings.len() {
-            let Some(tid) = self.rings[index].tid else { continue };
+        for index in 0..self.tids.len() {
+            let Some(tid) = self.tids[index] else { continue };
             if Path::new(&format!("/proc/{}/task/{tid}", self.pid)).exists() {
                 continue;
             }
             while self.pass_ring(index, sink) > 0 {}
             sink.thread_ended(index);
-            self.rings[index].tid = None;
+            self.tids[index] = None;
             self.segment.release(index);
         }
     }

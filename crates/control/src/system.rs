@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 /// The time stamp counter.
-pub(crate) fn time_stamp() -> u64 {
+pub fn time_stamp() -> u64 {
     // SAFETY: `rdtsc` reads a counter.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
 /// Waits while a shared futex holds `value`, at most so long.
-pub(crate) fn futex_wait(word: &AtomicU32, value: u32, at_most: Duration) {
+pub fn futex_wait(word: &AtomicU32, value: u32, at_most: Duration) {
     let time = libc::timespec {
         tv_sec: at_most.as_secs() as libc::time_t,
         tv_nsec: libc::c_long::from(at_most.subsec_nanos()),
@@ -24,13 +24,13 @@ pub(crate) fn futex_wait(word: &AtomicU32, value: u32, at_most: Duration) {
 }
 
 /// Wakes whoever waits on a shared futex.
-pub(crate) fn futex_wake(word: &AtomicU32) {
+pub fn futex_wake(word: &AtomicU32) {
     // SAFETY: takes the word's address only.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.
-pub(crate) fn monotonic() -> u64 {
+pub fn monotonic() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes the time.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
@@ -53,7 +53,7 @@ pub fn clock_pair() -> (u64, u64) {
 }
 
 /// Waits for the child without blocking: its status, once it ended.
-pub(crate) fn try_wait(pid: i32) -> Option<Ended> {
+pub fn try_wait(pid: i32) -> Option<Ended> {
     let mut status = 0;
     // SAFETY: writes the status.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
@@ -72,7 +72,9 @@ pub(crate) fn try_wait(pid: i32) -> Option<Ended> {
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Ended {
+pub enum Ended {
+    /// With a status.
     Exited(i32),
+    /// By a signal.
     Killed(i32),
 }

@@ -328,6 +328,11 @@ impl Emitter {
         self.registers(&[0x29], from as u8, to as u8);
     }
 
+    /// `imul to, from`.
+    pub fn multiply(&mut self, to: Reg, from: Reg) {
+        self.registers(&[0x0f, 0xaf], to as u8, from as u8);
+    }
+
     /// `or to, from`.
     pub fn or(&mut self, to: Reg, from: Reg) {
         self.registers(&[0x09], from as u8, to as u8);

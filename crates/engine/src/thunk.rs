@@ -7,7 +7,7 @@
 //! so arguments do not move; calls and returns stay paired for the return predictor and for
 //! shadow stacks; and an unwinder finds the true address through the slot.
 
-use crate::emit::{Condition, Emitter, Mem, Reg, reaches};
+use crate::emit::{Condition, Emitter, Label, Mem, Reg, reaches};
 use crate::relocate::{AT_CALLEE, Relocated};
 use crate::trampoline::{AgentLayout, Trampolines};
 use sledge_wire::cell;
@@ -94,6 +94,45 @@ pub fn caller_gate(
 ) -> Vec<u8> {
     let mut code = Emitter::at(place);
     let pass = code.label();
+    emit_caller_tests(&mut code, agent, callers, pass);
+    restore_scratch(&mut code);
+    code.jump(body);
+    code.place(pass);
+    restore_scratch(&mut code);
+    code.jump(thunk);
+    code.pad_to(GATE_BYTES);
+    code.finish()
+}
+
+/// A gate that can be switched: calls from one range of addresses, and tail calls of hooked
+/// functions, go on at the address that the word at `own` holds, all others at that of `others`.
+#[must_use]
+pub fn switched_gate(
+    agent: &AgentLayout,
+    place: u64,
+    callers: std::ops::Range<u64>,
+    own: u64,
+    others: u64,
+) -> Vec<u8> {
+    let mut code = Emitter::at(place);
+    let pass = code.label();
+    emit_caller_tests(&mut code, agent, callers, pass);
+    restore_scratch(&mut code);
+    code.jump_through(Mem::Absolute(others));
+    code.place(pass);
+    restore_scratch(&mut code);
+    code.jump_through(Mem::Absolute(own));
+    code.pad_to(GATE_BYTES);
+    code.finish()
+}
+
+/// Goes to `pass` if the caller is in one of the ranges.
+fn emit_caller_tests(
+    code: &mut Emitter,
+    agent: &AgentLayout,
+    callers: std::ops::Range<u64>,
+    pass: Label,
+) {
     code.store(Mem::Base(Reg::Rsp, -24), Reg::R10);
     code.store(Mem::Base(Reg::Rsp, -32), Reg::R11);
     let length = i32::try_from(callers.end - callers.start).unwrap_or(i32::MAX);
@@ -104,13 +143,6 @@ pub fn caller_gate(
         code.compare_immediate(Reg::R10, length);
         code.branch(Condition::Below, pass);
     }
-    restore_scratch(&mut code);
-    code.jump(body);
-    code.place(pass);
-    restore_scratch(&mut code);
-    code.jump(thunk);
-    code.pad_to(GATE_BYTES);
-    code.finish()
 }
 
 fn restore_scratch(code: &mut Emitter) {

@@ -9,6 +9,7 @@
 //! the range relies on that, and `push` would buy nothing.
 
 use crate::emit::{Condition, Emitter, Label, Mem, Reg};
+use sledge_wire::attach;
 use sledge_wire::block::{BLOCK_BASE, BLOCK_CURSOR, BLOCK_LIMIT, BLOCK_MASK};
 use sledge_wire::cell;
 use sledge_wire::record::{CELL_OFFSET, Kind, RECORD_BYTES, TAG_OFFSET};
@@ -40,6 +41,18 @@ pub struct AgentLayout {
     pub exec: [u64; 3],
 }
 
+/// How code in a process that was running already differs: no loader gave the agent a word of
+/// thread-local storage, and recording ends while threads are in the code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attachment {
+    /// The table of threads (`sledge_wire::attach::Known`).
+    pub table: u64,
+    /// Where from the thread pointer a thread's id lies.
+    pub tid_offset: i32,
+    /// The words through which the trampolines go on.
+    pub switches: u64,
+}
+
 /// The trampolines of one ops set.
 #[derive(Clone, Debug)]
 pub struct Trampolines {
@@ -51,6 +64,8 @@ pub struct Trampolines {
     pub enter_only: u64,
     /// Called on exit; leaves the distance to the slot in `r10`.
     pub leave: u64,
+    /// Switches that must be set before any of it runs: address of the word, and its value.
+    pub switches: Vec<(u64, u64)>,
 }
 
 impl Trampolines {
@@ -62,17 +77,68 @@ impl Trampolines {
     #[must_use]
     pub fn recorder(agent: &AgentLayout, callers: &[Range<u64>]) -> Self {
         let mut code = Emitter::at(agent.trampolines);
-        let enter = code.here();
-        emit_enter(&mut code, agent, callers);
-        align(&mut code);
-        let enter_only = code.here();
-        emit_enter_only(&mut code, agent);
-        align(&mut code);
-        let leave = code.here();
-        emit_leave(&mut code, agent);
+        let [enter, enter_only, leave] = emit_recorder(&mut code, agent, None, callers);
         code.pad_to(TRAMPOLINE_BYTES);
-        Self { code: code.finish(), enter, enter_only, leave }
+        Self { code: code.finish(), enter, enter_only, leave, switches: Vec::new() }
     }
+
+    /// Generates the same for a process that was running already. Each trampoline goes on through a
+    /// switch: to code that records, or to code that leaves everything as it is.
+    #[must_use]
+    pub fn attached(agent: &AgentLayout, to: &Attachment, callers: &[Range<u64>]) -> Self {
+        let word = |index: usize| to.switches + 8 * index as u64;
+        let mut code = Emitter::at(agent.trampolines);
+        let [enter, enter_only, leave] =
+            [attach::SWITCH_ENTER, attach::SWITCH_ENTER_ONLY, attach::SWITCH_LEAVE].map(|switch| {
+                let place = code.here();
+                code.jump_through(Mem::Absolute(word(switch)));
+                align(&mut code);
+                place
+            });
+        let recording = emit_recorder(&mut code, agent, Some(to), callers);
+        align(&mut code);
+        let quiet = emit_quiet(&mut code, agent);
+        code.pad_to(TRAMPOLINE_BYTES);
+        let switches = recording.into_iter().chain(quiet).enumerate();
+        let switches = switches.map(|(index, target)| (word(index), target)).collect();
+        Self { code: code.finish(), enter, enter_only, leave, switches }
+    }
+}
+
+/// The trampolines that record: for entries, for entries alone, for exits.
+fn emit_recorder(
+    code: &mut Emitter,
+    agent: &AgentLayout,
+    to: Option<&Attachment>,
+    callers: &[Range<u64>],
+) -> [u64; 3] {
+    let enter = code.here();
+    emit_enter(code, agent, to, callers);
+    align(code);
+    let enter_only = code.here();
+    emit_enter_only(code, agent, to);
+    align(code);
+    let leave = code.here();
+    emit_leave(code, agent, to);
+    [enter, enter_only, leave]
+}
+
+/// The trampolines that record nothing: a call goes on without a hook, and who returns finds where
+/// to.
+fn emit_quiet(code: &mut Emitter, agent: &AgentLayout) -> [u64; 3] {
+    let enter = code.here();
+    code.add_immediate(Mem::Base(Reg::Rsp, 0), (cell::UNHOOKED - cell::AFTER_ENTER) as i8);
+    code.ret();
+    align(code);
+    let enter_only = code.here();
+    code.ret();
+    align(code);
+    let leave = code.here();
+    spill(code, &LEAVING);
+    emit_slot_distance(code, agent, &LEAVING);
+    restore(code, &LEAVING);
+    code.ret();
+    [enter, enter_only, leave]
 }
 
 fn align(code: &mut Emitter) {
@@ -112,7 +178,12 @@ fn restore(code: &mut Emitter, frame: &Frame) {
 
 /// Entry of a hooked function. Tail calls are told by their return address, which lies in a
 /// thunk: they are recorded as such, and go on without being hooked.
-fn emit_enter(code: &mut Emitter, agent: &AgentLayout, callers: &[Range<u64>]) {
+fn emit_enter(
+    code: &mut Emitter,
+    agent: &AgentLayout,
+    to: Option<&Attachment>,
+    callers: &[Range<u64>],
+) {
     let (tail, uncovered, covered) = (code.label(), code.label(), code.label());
     let foreign = code.label();
     spill(code, &ENTERING);
@@ -126,15 +197,15 @@ fn emit_enter(code: &mut Emitter, agent: &AgentLayout, callers: &[Range<u64>]) {
     emit_slot_distance(code, agent, &ENTERING);
     code.test(Reg::R10);
     code.branch(Condition::Zero, uncovered);
-    emit_record(code, agent, &ENTERING, Kind::Enter);
+    emit_record(code, agent, to, &ENTERING, Kind::Enter);
     restore(code, &ENTERING);
     code.ret();
 
     code.place(tail);
-    emit_unhooked(code, agent, Kind::Tail);
+    emit_unhooked(code, agent, to, Kind::Tail);
     code.place(foreign);
     if !callers.is_empty() {
-        emit_unhooked(code, agent, Kind::EnterOnly);
+        emit_unhooked(code, agent, to, Kind::EnterOnly);
     }
 
     code.place(uncovered);
@@ -143,8 +214,8 @@ fn emit_enter(code: &mut Emitter, agent: &AgentLayout, callers: &[Range<u64>]) {
 }
 
 /// Records, and returns to where the thunk goes on without a hook.
-fn emit_unhooked(code: &mut Emitter, agent: &AgentLayout, kind: Kind) {
-    emit_record(code, agent, &ENTERING, kind);
+fn emit_unhooked(code: &mut Emitter, agent: &AgentLayout, to: Option<&Attachment>, kind: Kind) {
+    emit_record(code, agent, to, &ENTERING, kind);
     restore(code, &ENTERING);
     code.add_immediate(Mem::Base(Reg::Rsp, 0), (cell::UNHOOKED - cell::AFTER_ENTER) as i8);
     code.ret();
@@ -167,16 +238,16 @@ fn emit_caller_check(code: &mut Emitter, callers: &[Range<u64>], foreign: Label)
     code.place(known);
 }
 
-fn emit_enter_only(code: &mut Emitter, agent: &AgentLayout) {
+fn emit_enter_only(code: &mut Emitter, agent: &AgentLayout, to: Option<&Attachment>) {
     spill(code, &ENTERING);
-    emit_record(code, agent, &ENTERING, Kind::EnterOnly);
+    emit_record(code, agent, to, &ENTERING, Kind::EnterOnly);
     restore(code, &ENTERING);
     code.ret();
 }
 
-fn emit_leave(code: &mut Emitter, agent: &AgentLayout) {
+fn emit_leave(code: &mut Emitter, agent: &AgentLayout, to: Option<&Attachment>) {
     spill(code, &LEAVING);
-    emit_record(code, agent, &LEAVING, Kind::Exit);
+    emit_record(code, agent, to, &LEAVING, Kind::Exit);
     emit_slot_distance(code, agent, &LEAVING);
     restore(code, &LEAVING);
     code.ret();
@@ -194,11 +265,20 @@ fn emit_slot_distance(code: &mut Emitter, agent: &AgentLayout, frame: &Frame) {
 ///
 /// The place is reserved by one instruction, so that a signal handler's records go before or
 /// behind this one; the time is written last, and commits it.
-fn emit_record(code: &mut Emitter, agent: &AgentLayout, frame: &Frame, kind: Kind) {
+fn emit_record(
+    code: &mut Emitter,
+    agent: &AgentLayout,
+    to: Option<&Attachment>,
+    frame: &Frame,
+    kind: Kind,
+) {
     let (again, arrange, full, done) = (code.label(), code.label(), code.label(), code.label());
     let block = |field: usize| Mem::Base(Reg::R11, field as i32);
     code.place(again);
-    code.load(Reg::R11, Mem::Thread(agent.tls_offset));
+    match to {
+        Some(to) => emit_known_thread(code, to, arrange),
+        None => code.load(Reg::R11, Mem::Thread(agent.tls_offset)),
+    }
     code.test(Reg::R11);
     code.branch(Condition::Zero, arrange);
     code.load(Reg::Rdx, block(BLOCK_CURSOR));
@@ -228,4 +308,29 @@ fn emit_record(code: &mut Emitter, agent: &AgentLayout, frame: &Frame, kind: Kin
         code.jump_to(again);
     }
     code.place(done);
+}
+
+/// Looks the thread's block up by its thread pointer and its id, into `r11`; changes `rax`, `rdx`.
+fn emit_known_thread(code: &mut Emitter, to: &Attachment, unknown: Label) {
+    let (probe, found) = (code.label(), code.label());
+    code.load(Reg::Rax, Mem::Thread(0));
+    code.set64(Reg::R11, attach::KNOWN_FACTOR);
+    code.multiply(Reg::R11, Reg::Rax);
+    code.shift_right(Reg::R11, 64 - attach::KNOWN_BITS as u8);
+    code.shift_left(Reg::R11, attach::KNOWN_BYTES.trailing_zeros() as u8);
+    code.lea(Reg::Rdx, Mem::Absolute(to.table));
+    code.lea(Reg::R11, Mem::Indexed(Reg::R11, Reg::Rdx, 0));
+    code.place(probe);
+    code.load(Reg::Rdx, Mem::Base(Reg::R11, 0));
+    code.test(Reg::Rdx);
+    code.branch(Condition::Zero, unknown);
+    code.subtract(Reg::Rdx, Reg::Rax);
+    code.branch(Condition::Zero, found);
+    code.lea(Reg::R11, Mem::Base(Reg::R11, attach::KNOWN_BYTES as i32));
+    code.jump_to(probe);
+    code.place(found);
+    code.load32(Reg::Rdx, Mem::Thread(to.tid_offset));
+    code.compare(Reg::Rdx, Mem::Base(Reg::R11, attach::KNOWN_TID as i32));
+    code.branch(Condition::NotZero, unknown);
+    code.load(Reg::R11, Mem::Base(Reg::R11, attach::KNOWN_BLOCK as i32));
 }

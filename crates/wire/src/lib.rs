@@ -8,6 +8,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod attach;
 pub mod block;
 pub mod cell;
 pub mod message;

@@ -13,13 +13,18 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("filter", &["trace"]),
     ("drain", &["wire", "trace"]),
     ("engine", &["wire", "discover"]),
-    ("control", &["wire", "agent", "discover", "engine", "drain", "trace", "filter"]),
+    ("inject", &["wire", "discover"]),
+    ("control", &["wire", "agent", "discover", "engine", "inject", "drain", "trace", "filter"]),
+    ("hub", &["wire", "discover", "engine", "filter", "trace", "inject", "control"]),
     ("live", &["wire", "discover", "engine"]),
     ("sledge", &["discover", "engine", "filter", "live"]),
     ("analyse", &["trace", "filter", "discover"]),
     ("tracefs", &[]),
     ("mount", &["wire", "discover", "drain", "trace", "control", "tracefs"]),
-    ("cli", &["mount", "agent", "discover", "filter", "trace", "drain", "control", "analyse"]),
+    (
+        "cli",
+        &["mount", "agent", "discover", "filter", "trace", "drain", "control", "analyse", "hub"],
+    ),
 ];
 
 /// Looked at from outside: they may use whatever they need.

@@ -31,6 +31,8 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "crates/control/src/signals.rs",
     "crates/control/src/statics/tracee.rs",
     "crates/control/src/system.rs",
+    "crates/hub/src/owner.rs",
+    "crates/inject/src/borrow.rs",
     "crates/live/src/memory.rs",
     "crates/live/src/sync.rs",
     "crates/live/src/trap.rs",

@@ -98,20 +98,41 @@ pub(crate) fn prepare(reply: &Reply, segment: i32) -> Result<(), Errno> {
         let flags = system::MAP_SHARED | system::MAP_NORESERVE;
         system::map(0, bytes, protection, flags, i64::from(segment), 0)?
     };
-    let blocks_bytes = (count as u64 * BLOCK_BYTES).next_multiple_of(4096);
+    SETTINGS.follow.store(reply.follow, Ordering::Relaxed);
+    settle(at, count as u64, ring)
+}
+
+/// Maps what threads need beside the segment, which lies at `segment` already.
+pub(crate) fn settle(segment: u64, count: u64, ring: u64) -> Result<(), Errno> {
+    let blocks_bytes = (count * BLOCK_BYTES).next_multiple_of(4096);
     let page = system::map_anonymous(4096 + blocks_bytes)?;
     system::wipe_on_fork(page, 4096 + blocks_bytes)?;
     let scratch = system::map_anonymous(4096)?;
-    SETTINGS.segment.store(at, Ordering::Relaxed);
+    let bytes = segment::segment_bytes(count as usize, ring);
+    SETTINGS.segment.store(segment, Ordering::Relaxed);
     SETTINGS.segment_bytes.store(bytes, Ordering::Relaxed);
-    SETTINGS.ring_count.store(count as u64, Ordering::Relaxed);
+    SETTINGS.ring_count.store(count, Ordering::Relaxed);
     SETTINGS.ring_bytes.store(ring, Ordering::Relaxed);
     SETTINGS.page.store(page, Ordering::Relaxed);
     SETTINGS.blocks.store(page + 4096, Ordering::Relaxed);
     SETTINGS.scratch.store(scratch, Ordering::Relaxed);
-    SETTINGS.follow.store(reply.follow, Ordering::Relaxed);
     process().state.store(READY, Ordering::Release);
     Ok(())
+}
+
+/// Unmaps what [`settle`] mapped: no thread records any more, and none will.
+pub(crate) fn unmap() {
+    let count = SETTINGS.ring_count.load(Ordering::Relaxed);
+    let blocks_bytes = (count * BLOCK_BYTES).next_multiple_of(4096);
+    for (address, bytes) in [(&SETTINGS.page, 4096 + blocks_bytes), (&SETTINGS.scratch, 4096)] {
+        // SAFETY: mapped by us, and the controller saw that nobody uses it.
+        unsafe { system::unmap(address.load(Ordering::Relaxed), bytes) };
+    }
+}
+
+/// Nothing is to be recorded any more.
+pub(crate) fn close() {
+    shared_word(segment::HEADER_CLOSED).store(1, Ordering::SeqCst);
 }
 
 /// Whether executed programs and forked children are to be traced.

@@ -7,13 +7,28 @@
 
 use super::{system, thread};
 use core::arch::{asm, global_asm};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use sledge_wire::cell::{SLOT_ENTRIES, SLOT_SHIFT};
 
 /// For each 16 MiB of addresses, the distance from a stack cell to its slot; 0: no slots yet.
 #[repr(transparent)]
 pub(crate) struct SlotTable([AtomicU64; SLOT_ENTRIES]);
 pub(crate) static SLOTS: SlotTable = SlotTable([const { AtomicU64::new(0) }; SLOT_ENTRIES]);
+
+/// Slots that were mapped, so far as they are many: for when they go.
+static MAPPED: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
+static MAPPED_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Unmaps all slots: no hooked call will return any more.
+pub(crate) fn unmap_slots() {
+    for slots in &MAPPED {
+        let address = slots.swap(0, Ordering::Relaxed);
+        if address != 0 {
+            // SAFETY: mapped by `cover`, and the controller saw that nobody uses it.
+            unsafe { system::unmap(address, 1 << SLOT_SHIFT) };
+        }
+    }
+}
 
 macro_rules! stub {
     ($name:literal, $body:literal) => {
@@ -128,6 +143,8 @@ extern "C" fn cover(cell: u64) {
     if entry.compare_exchange(0, distance, Ordering::AcqRel, Ordering::Acquire).is_err() {
         // SAFETY: mapped above and never published.
         unsafe { system::unmap(slots, bytes) };
+    } else if let Some(place) = MAPPED.get(MAPPED_COUNT.fetch_add(1, Ordering::Relaxed)) {
+        place.store(slots, Ordering::Relaxed);
     }
 }
 

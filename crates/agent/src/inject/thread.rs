@@ -5,7 +5,7 @@
 //! so that its first event takes the slow path, whatever the thread did before.
 
 use super::process::{self, SETTINGS};
-use super::system;
+use super::{known, system};
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -67,6 +67,9 @@ pub(crate) fn tls_offset() -> i64 {
 }
 
 fn current() -> *mut Block {
+    if known::in_use() {
+        return known::block() as *mut Block;
+    }
     let block: *mut Block;
     // SAFETY: the word at that offset is ours in every thread.
     unsafe {
@@ -77,6 +80,9 @@ fn current() -> *mut Block {
 }
 
 fn set_current(block: *mut Block) {
+    if known::in_use() {
+        return known::set_block(block.addr() as u64);
+    }
     // SAFETY: as in `current`.
     unsafe {
         asm!("mov qword ptr fs:[{}], {}", in(reg) tls_offset(), in(reg) block,
@@ -176,7 +182,7 @@ fn introduce(index: u64) {
 /// record comes here. Signals need not be blocked: a handler that comes in between drops its own.
 pub(crate) fn drop_one() -> bool {
     // SAFETY: as in `full`; each access stands for itself.
-    let block = unsafe { &mut *current() };
+    let Some(block) = (unsafe { current().as_mut() }) else { return false };
     if matches!(block.owner, 0 | NOBODY) || block.resume == 0 || process::closed() {
         return false;
     }
@@ -191,10 +197,9 @@ pub(crate) fn drop_one() -> bool {
 
 /// The cursor reached the limit: find room, wait for it, or drop.
 pub(crate) fn full() {
-    let block = current();
-    // SAFETY: generated code found the block through the same word; only this thread, with its
-    // signals blocked, uses it.
-    let block = unsafe { &mut *block };
+    // SAFETY: generated code found the block the same way; only this thread, with its signals
+    // blocked, uses it.
+    let Some(block) = (unsafe { current().as_mut() }) else { return arrange() };
     match block.owner {
         0 => arrange(),
         NOBODY => block.limit = u64::MAX,

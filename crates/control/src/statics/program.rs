@@ -1,14 +1,16 @@
 //! The program at the moment before its first instruction.
 
-use super::agent::note;
-use super::header::{EXECUTE, HEADER_BYTES, Header, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD, PT_NOTE};
-use super::index::Index;
 use super::refuse;
 use super::tracee::Tracee;
 use crate::error::ControlError;
 use crate::image::Image;
 use sledge_discover::open_header;
 use sledge_engine::islands::AddressSpace;
+use sledge_inject::header::{
+    EXECUTE, HEADER_BYTES, Header, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD, PT_NOTE,
+};
+use sledge_inject::index::Index;
+use sledge_inject::note;
 use std::ops::Range;
 use std::path::Path;
 
@@ -90,7 +92,7 @@ impl Program {
         let found = self.headers.iter().find(|header| header.kind == PT_GNU_EH_FRAME);
         let Some(header) = found else { return Ok(Index::default()) };
         let at = self.bias.wrapping_add(header.address);
-        Index::read(&tracee.read(at, header.memory_size as usize), at)
+        Ok(Index::read(&tracee.read(at, header.memory_size as usize), at)?)
     }
 
     /// Makes the second table of headers the one that the program finds.

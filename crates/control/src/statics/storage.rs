@@ -5,9 +5,9 @@
 //! nothing in it moves. What C library there is gives each thread a copy of the image, ours with
 //! it: the agent's word, and a mark by which one can see that it did.
 
-use super::header::{Header, PT_TLS, READ};
 use super::refuse;
 use crate::error::ControlError;
+use sledge_inject::header::{Header, PT_TLS, READ};
 use std::ops::Range;
 
 /// Bytes wanted: the agent's word at the first multiple of sixteen, and behind it the mark.

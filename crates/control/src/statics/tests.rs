@@ -1,13 +1,14 @@
 //! The parts that only compute.
 
-use super::agent::{Agent, note};
-use super::header::{
+use super::storage::Storage;
+use proptest::prelude::*;
+use sledge_inject::header::{
     Additions, HEADER_BYTES, Header, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE, PT_PHDR,
     PT_TLS, READ, second, second_count,
 };
-use super::index::Index;
-use super::storage::Storage;
-use proptest::prelude::*;
+use sledge_inject::index::Index;
+use sledge_inject::{Agent, note};
+use sledge_wire::raw::NOTE_ENTRY;
 
 fn any_header() -> impl Strategy<Value = Header> {
     (any::<[u32; 2]>(), any::<[u64; 6]>()).prop_map(|([kind, flags], words)| {
@@ -141,7 +142,7 @@ proptest! {
     fn damaged_input_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = Index::read(&bytes, 0x1000);
         let _ = note(&bytes, b"sledge\0", None);
-        prop_assert!(Agent::read(&bytes).and_then(|agent| agent.entry()).is_err());
+        prop_assert!(Agent::read(&bytes).and_then(|agent| agent.entry(NOTE_ENTRY)).is_err());
     }
 }
 

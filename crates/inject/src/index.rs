@@ -1,7 +1,6 @@
 //! The index of unwind rules (`.eh_frame_hdr`): read, joined, written.
 
-use super::refuse;
-use crate::error::ControlError;
+use crate::error::Unusual;
 
 /// Version, and how pointer, count and table are encoded: relative to the field, plain, and
 /// relative to the index. What every linker writes, and all that LLVM's unwinder searches.
@@ -12,18 +11,20 @@ const ENTRY: u64 = 8;
 
 /// An index, in addresses of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Index {
+pub struct Index {
     /// Where `.eh_frame` is.
-    pub(super) frames: u64,
+    pub frames: u64,
     /// Start of a function, and its rule.
-    pub(super) entries: Vec<(u64, u64)>,
+    pub entries: Vec<(u64, u64)>,
 }
 
 impl Index {
     /// Reads the index that lies at an address.
-    pub(super) fn read(bytes: &[u8], at: u64) -> Result<Self, ControlError> {
-        Self::parse(bytes, at)
-            .ok_or_else(|| refuse("the index of its unwind rules is of an unknown form"))
+    ///
+    /// # Errors
+    /// When it is not in the form that linkers write.
+    pub fn read(bytes: &[u8], at: u64) -> Result<Self, Unusual> {
+        Self::parse(bytes, at).ok_or(Unusual("the index of its unwind rules is of an unknown form"))
     }
 
     fn parse(bytes: &[u8], at: u64) -> Option<Self> {
@@ -51,7 +52,8 @@ impl Index {
     }
 
     /// Both, in the order of addresses; `.eh_frame` is that of `self`, if it has one.
-    pub(super) fn join(mut self, other: Self) -> Self {
+    #[must_use]
+    pub fn join(mut self, other: Self) -> Self {
         if self.frames == 0 {
             self.frames = other.frames;
         }
@@ -61,12 +63,14 @@ impl Index {
     }
 
     /// Bytes that it takes.
-    pub(super) const fn size(&self) -> u64 {
+    #[must_use]
+    pub const fn size(&self) -> u64 {
         HEAD + self.entries.len() as u64 * ENTRY
     }
 
     /// As it lies at an address; `None` where something is out of reach from there.
-    pub(super) fn to_bytes(&self, at: u64) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn to_bytes(&self, at: u64) -> Option<Vec<u8>> {
         let distance = |to: u64, from: u64| {
             i32::try_from(to.wrapping_sub(from).cast_signed()).ok().map(i32::to_le_bytes)
         };

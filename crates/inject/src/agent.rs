@@ -1,12 +1,11 @@
 //! The agent's file, laid out without a loader.
 
-use super::header::{
+use crate::error::Unusual;
+use crate::header::{
     HEADER_BYTES, Header, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_GNU_RELRO, PT_LOAD, PT_NOTE,
 };
-use super::index::Index;
-use super::refuse;
-use crate::error::ControlError;
-use sledge_wire::raw::{NOTE_ENTRY, NOTE_OWNER};
+use crate::index::Index;
+use sledge_wire::raw::NOTE_OWNER;
 use std::ops::Range;
 
 const PAGE: u64 = 4096;
@@ -18,20 +17,26 @@ const R_X86_64_TPOFF64: u64 = 18;
 
 /// The agent, as its file has it.
 #[derive(Debug)]
-pub(super) struct Agent<'a> {
+pub struct Agent<'a> {
     file: &'a [u8],
     headers: Vec<Header>,
 }
 
 /// A piece of it in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) address: u64,
-    pub(super) bytes: Vec<u8>,
+pub struct Piece {
+    /// Where.
+    pub address: u64,
+    /// What.
+    pub bytes: Vec<u8>,
 }
 
 impl<'a> Agent<'a> {
-    pub(super) fn read(file: &'a [u8]) -> Result<Self, ControlError> {
+    /// Reads its headers.
+    ///
+    /// # Errors
+    /// When it is no such file.
+    pub fn read(file: &'a [u8]) -> Result<Self, Unusual> {
         Self::parse(file).ok_or_else(damaged)
     }
 
@@ -47,7 +52,8 @@ impl<'a> Agent<'a> {
     }
 
     /// Bytes of address space that it takes, from its beginning.
-    pub(super) fn span(&self) -> u64 {
+    #[must_use]
+    pub fn span(&self) -> u64 {
         let ends = self.of_kind(PT_LOAD).map(|header| header.range().end);
         ends.max().unwrap_or(0).next_multiple_of(PAGE)
     }
@@ -60,7 +66,8 @@ impl<'a> Agent<'a> {
     }
 
     /// Pages and the protection they are to have (`PROT_*`), in the order in which to set it.
-    pub(super) fn protections(&self) -> Vec<(Range<u64>, u64)> {
+    #[must_use]
+    pub fn protections(&self) -> Vec<(Range<u64>, u64)> {
         let pages = |header: &Header| {
             header.range().start / PAGE * PAGE..header.range().end.next_multiple_of(PAGE)
         };
@@ -73,7 +80,10 @@ impl<'a> Agent<'a> {
     }
 
     /// What its file fills, relocated to `base`; the thread-local word is at `word_offset`.
-    pub(super) fn pieces(&self, base: u64, word_offset: i64) -> Result<Vec<Piece>, ControlError> {
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn pieces(&self, base: u64, word_offset: i64) -> Result<Vec<Piece>, Unusual> {
         self.relocated(base, word_offset).ok_or_else(damaged)
     }
 
@@ -114,16 +124,31 @@ impl<'a> Agent<'a> {
     }
 
     /// Its unwind rules, laid out at `base`.
-    pub(super) fn index(&self, base: u64) -> Result<Index, ControlError> {
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn index(&self, base: u64) -> Result<Index, Unusual> {
         let header = self.of_kind(PT_GNU_EH_FRAME).next().ok_or_else(damaged)?;
         let bytes = self.bytes(header.range()).ok_or_else(damaged)?;
         Index::read(bytes, base + header.address)
     }
 
-    /// Its entry, from its beginning.
-    pub(super) fn entry(&self) -> Result<u64, ControlError> {
+    /// What is written to, from its beginning: whole pages.
+    #[must_use]
+    pub fn writable(&self) -> Range<u64> {
+        let writable = || self.of_kind(PT_LOAD).filter(|load| load.flags & 2 != 0);
+        let start = writable().map(|load| load.range().start).min().unwrap_or(0);
+        let end = writable().map(|load| load.range().end).max().unwrap_or(0);
+        start / PAGE * PAGE..end.next_multiple_of(PAGE)
+    }
+
+    /// The entry that a note of this type names, from its beginning.
+    ///
+    /// # Errors
+    /// When there is no such note.
+    pub fn entry(&self, kind: u32) -> Result<u64, Unusual> {
         let notes = self.of_kind(PT_NOTE).filter_map(|header| {
-            let distance = note(self.bytes(header.range())?, NOTE_OWNER, Some(NOTE_ENTRY))?;
+            let distance = note(self.bytes(header.range())?, NOTE_OWNER, Some(kind))?;
             let (at, bytes) = distance;
             let distance = i32::from_le_bytes(bytes.try_into().ok()?);
             Some(header.address.checked_add(at)?.wrapping_add_signed(distance.into()))
@@ -132,8 +157,8 @@ impl<'a> Agent<'a> {
     }
 }
 
-fn damaged() -> ControlError {
-    refuse("the agent that sledge carries cannot be laid out")
+fn damaged() -> Unusual {
+    Unusual("the agent that sledge carries cannot be laid out")
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
@@ -141,11 +166,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// Finds a note by its owner (and its type): where its descriptor begins, and the descriptor.
-pub(super) fn note<'a>(
-    notes: &'a [u8],
-    owner: &[u8],
-    kind: Option<u32>,
-) -> Option<(u64, &'a [u8])> {
+#[must_use]
+pub fn note<'a>(notes: &'a [u8], owner: &[u8], kind: Option<u32>) -> Option<(u64, &'a [u8])> {
     let mut at = 0;
     while let Some(head) = notes.get(at..at + 12) {
         let field = |i: usize| u32::from_le_bytes(head[4 * i..4 * i + 4].try_into().expect("four"));

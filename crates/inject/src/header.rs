@@ -2,37 +2,56 @@
 
 use std::ops::Range;
 
-pub(super) const PT_LOAD: u32 = 1;
-pub(super) const PT_DYNAMIC: u32 = 2;
-pub(super) const PT_INTERP: u32 = 3;
-pub(super) const PT_NOTE: u32 = 4;
-pub(super) const PT_PHDR: u32 = 6;
-pub(super) const PT_TLS: u32 = 7;
-pub(super) const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
-pub(super) const PT_GNU_RELRO: u32 = 0x6474_e552;
+/// A kind of header.
+pub const PT_LOAD: u32 = 1;
+/// A kind of header.
+pub const PT_DYNAMIC: u32 = 2;
+/// A kind of header.
+pub const PT_INTERP: u32 = 3;
+/// A kind of header.
+pub const PT_NOTE: u32 = 4;
+/// A kind of header.
+pub const PT_PHDR: u32 = 6;
+/// A kind of header.
+pub const PT_TLS: u32 = 7;
+/// A kind of header.
+pub const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+/// A kind of header.
+pub const PT_GNU_RELRO: u32 = 0x6474_e552;
 
-pub(super) const READ: u32 = 4;
-pub(super) const EXECUTE: u32 = 1;
+/// Flag: readable.
+pub const READ: u32 = 4;
+/// Flag: executable.
+pub const EXECUTE: u32 = 1;
 
 /// Bytes of a program header.
-pub(super) const HEADER_BYTES: u64 = 56;
+pub const HEADER_BYTES: u64 = 56;
 
 /// A program header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: u32,
-    pub(super) flags: u32,
-    pub(super) offset: u64,
-    pub(super) address: u64,
-    pub(super) physical: u64,
-    pub(super) file_size: u64,
-    pub(super) memory_size: u64,
-    pub(super) align: u64,
+pub struct Header {
+    /// What it describes.
+    pub kind: u32,
+    /// How it may be used.
+    pub flags: u32,
+    /// Where in the file.
+    pub offset: u64,
+    /// Where in memory.
+    pub address: u64,
+    /// The same, by custom.
+    pub physical: u64,
+    /// Bytes in the file.
+    pub file_size: u64,
+    /// Bytes in memory.
+    pub memory_size: u64,
+    /// Alignment.
+    pub align: u64,
 }
 
 impl Header {
     /// Reads a table.
-    pub(super) fn table(bytes: &[u8]) -> Vec<Self> {
+    #[must_use]
+    pub fn table(bytes: &[u8]) -> Vec<Self> {
         let words = bytes.chunks_exact(HEADER_BYTES as usize).map(|header| {
             let word = |index: usize| {
                 let bytes = header[8 * index..8 * index + 8].try_into().expect("eight bytes");
@@ -53,7 +72,8 @@ impl Header {
     }
 
     /// As it lies in memory.
-    pub(super) fn to_bytes(self) -> Vec<u8> {
+    #[must_use]
+    pub fn to_bytes(self) -> Vec<u8> {
         let first = u64::from(self.kind) | u64::from(self.flags) << 32;
         let rest = [self.offset, self.address, self.physical, self.file_size, self.memory_size];
         let words = [&[first][..], &rest, &[self.align]].concat();
@@ -61,7 +81,8 @@ impl Header {
     }
 
     /// The addresses it covers.
-    pub(super) const fn range(&self) -> Range<u64> {
+    #[must_use]
+    pub const fn range(&self) -> Range<u64> {
         self.address..self.address.wrapping_add(self.memory_size)
     }
 
@@ -84,28 +105,30 @@ impl Header {
 
 /// What the second table says that the first does not. All addresses are the process's.
 #[derive(Clone, Debug)]
-pub(super) struct Additions {
+pub struct Additions {
     /// What `dl_iterate_phdr` will add to addresses in the table.
-    pub(super) bias: u64,
+    pub bias: u64,
     /// Where the table itself will lie.
-    pub(super) table: u64,
+    pub table: u64,
     /// Everything that was added to the image.
-    pub(super) region: Range<u64>,
+    pub region: Range<u64>,
     /// The index of all unwind rules.
-    pub(super) index: Range<u64>,
+    pub index: Range<u64>,
     /// The new thread-local storage, with its address in the process.
-    pub(super) storage: Header,
+    pub storage: Header,
 }
 
 /// How many headers the second table has.
-pub(super) fn second_count(first: &[Header]) -> u64 {
+#[must_use]
+pub fn second_count(first: &[Header]) -> u64 {
     let has = |kind| first.iter().any(|header| header.kind == kind);
     first.len() as u64 + 1 + u64::from(!has(PT_GNU_EH_FRAME)) + u64::from(!has(PT_TLS))
 }
 
 /// The second table: the first one, with its unwind index and its thread-local storage replaced
 /// or added, and one more loaded segment behind the others.
-pub(super) fn second(first: &[Header], additions: &Additions) -> Vec<Header> {
+#[must_use]
+pub fn second(first: &[Header], additions: &Additions) -> Vec<Header> {
     let Additions { bias, table, region, index, storage } = additions;
     let bytes = second_count(first) * HEADER_BYTES;
     let own = Header { align: 8, ..Header::of_memory(PT_PHDR, &(*table..*table + bytes), *bias) };
