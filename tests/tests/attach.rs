@@ -152,7 +152,6 @@ fn what_cannot_be_is_said() -> Result<(), Trouble> {
         (&["record", "-p", "999999999"][..], "there is no process 999999999"),
         (&["record", "--comm", "no such name"], "no process is called 'no such name'"),
         (&["ctl", "999999999", "status"], "process 999999999 is not being traced"),
-        (&["record", "--for", "1s", "true"], "--for is for processes that run already"),
     ] {
         let output = sledge(words)?.current_dir(sledge_tests::scratch()?).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

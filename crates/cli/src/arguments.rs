@@ -149,9 +149,6 @@ pub(crate) struct RunningArgs {
     /// Trace the running processes of this name
     #[arg(long, value_name = "NAME", help_heading = RUNNING)]
     pub(crate) comm: Option<String>,
-    /// Stop after TIME (5s, 500ms, …); otherwise at Ctrl-C
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, help_heading = RUNNING)]
-    pub(crate) duration: Option<Nanos>,
 }
 
 const RUNNING: &str = "Running processes";

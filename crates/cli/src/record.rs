@@ -45,10 +45,6 @@ pub(crate) fn run(args: &RecordArgs) -> anyhow::Result<ExitStatus> {
         running::record(args, &pids, &output)?;
         return Ok(ExitStatus::from_raw(0));
     }
-    if args.running.duration.is_some() {
-        let what = "--for is for processes that run already";
-        return Err(Failure::misuse(what, "name one with -p PID").into());
-    }
     let options = options(args, &output)?;
     keep_older(&output)?;
     for part in 1..args.max_files.unwrap_or(1) {

@@ -62,7 +62,7 @@ pub(crate) fn record(args: &RecordArgs, pids: &[i32], output: &Path) -> anyhow::
         },
         filter: args.filter.spec()?,
         output,
-        duration: args.running.duration.map(|time| Duration::from_nanos(time.0)),
+        duration: args.time_limit.map(|time| Duration::from_nanos(time.0)),
     };
     let begun = || {
         if io::stderr().is_terminal() && recording.duration.is_none() {
