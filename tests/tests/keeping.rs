@@ -182,12 +182,21 @@ fn files_take_turns() {
         if names != ["trace.sledge", "trace.sledge.1", "trace.sledge.2"] {
             return Err(format!("{names:?}").into());
         }
-        let mut events = Vec::new();
+        let mut events: Vec<Event> = Vec::new();
         for name in names.iter().rev() {
-            events.extend(dump(&directory.join(name))?);
+            let mut more = dump(&directory.join(name))?;
+            more.retain(|event| event.kind != Kind::Entry || event.func.starts_with("low_"));
+            // A call that is open where a file begins is told again.
+            let entry = |event: &&Event| event.kind == Kind::Entry;
+            let last = events.iter().rfind(entry).map(|event| event.func.clone());
+            let first = more.iter().position(|event| event.kind == Kind::Entry);
+            if let Some(first) = first
+                && Some(&more[first].func) == last.as_ref()
+            {
+                more.remove(first);
+            }
+            events.extend(more);
         }
-        // Calls that are open where a file begins are told again; they are no digits.
-        events.retain(|event| !event.func.starts_with("high_"));
         complete_and_in_order(&events)?;
         says(&remarks(&recording.trace)?, "the trace begins at ")
     });
