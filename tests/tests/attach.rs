@@ -134,6 +134,21 @@ fn a_process_outlives_its_hub() -> Result<(), Trouble> {
     live.ask().map(drop)
 }
 
+/// Each time everything must be there from the first call on. (The agent once took the first command
+/// for one that it had carried out, if that came early enough; the program died of it.)
+fn a_process_is_entered_over_and_over() -> Result<(), Trouble> {
+    let mut live = rounds()?;
+    let before = live.look()?;
+    for _ in 0..20 {
+        let mut watching = Watching::start(live.pid(), &["-P", "^(leaf|recurse)$"])?;
+        live.ask()?;
+        watching.stop()?;
+        assert_calls(&dump(&watching.trace)?, &["leaf", "recurse"], 1)?;
+    }
+    assert_untouched(live.pid())?;
+    live.look()?.same_as(&before)
+}
+
 fn a_recording_of_a_time_ends() -> Result<(), Trouble> {
     let live = rounds()?;
     let begun = Instant::now();
@@ -169,6 +184,7 @@ fn running_processes() {
     checks.case("two at once", two_recordings_do_not_disturb_each_other);
     checks.case("changed meanwhile", what_is_traced_is_changed_meanwhile);
     checks.case("the hub is killed", a_process_outlives_its_hub);
+    checks.case("over and over", a_process_is_entered_over_and_over);
     checks.case("for a time", a_recording_of_a_time_ends);
     checks.case("errors", what_cannot_be_is_said);
     checks.finish();

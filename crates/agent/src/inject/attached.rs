@@ -96,9 +96,11 @@ extern "C" fn run(segment: u64, rings: u64, ring_bytes: u64, tid_offset: u64) {
         set_state(State::Failed);
         return;
     }
-    set_state(State::Ready);
+    // Before anybody knows that we are there: a command that comes at once must not be taken for one
+    // that was carried out.
     let mut last = half(attach::COMMAND).load(Ordering::Acquire);
     half(attach::DONE).store(last, Ordering::Release);
+    set_state(State::Ready);
     while let Some(number) = next_command(last) {
         last = number;
         let order = Order::from_word(word(attach::ORDER).load(Ordering::Acquire));
