@@ -9,6 +9,7 @@ mod build;
 mod checks;
 mod live;
 mod programs;
+mod readers;
 mod run;
 mod trace;
 
@@ -16,6 +17,7 @@ pub use build::build;
 pub use checks::{Checks, Trouble};
 pub use live::{Live, Look, Watching, assert_restored, assert_untouched, control, hub, signal};
 pub use programs::{NOT_RUN_ALONE, PROGRAMS, Program, named};
+pub use readers::{Call, Read, calls, export, first_difference, node_modules, read};
 pub use run::{
     End, Finished, Invocation, PATIENCE, Recording, compare, invoke, record, run, scratch, sledge,
     sledge_path, tool,

@@ -210,7 +210,7 @@ pub fn scratch() -> Result<PathBuf, Trouble> {
 }
 
 /// Tests lie in `<target>/<profile>/deps`.
-fn target_directory() -> PathBuf {
+pub(crate) fn target_directory() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     test.ancestors().nth(3).unwrap_or(Path::new("target")).to_owned()
 }

@@ -22,6 +22,8 @@ pub enum Kind {
     Entry,
     /// The end of one.
     Exit,
+    /// The thread goes on on another stack.
+    Switch,
     /// Events were lost.
     Lost,
     /// The last of a thread.
@@ -70,6 +72,8 @@ pub struct Event {
     pub count: u64,
     /// How many calls never ended.
     pub open: u64,
+    /// The stack that a thread goes on on.
+    pub stack: usize,
 }
 
 /// Gives every event of `trace` to `take`, as `sledge dump OPTIONS` tells them.
@@ -174,7 +178,7 @@ impl Tally {
                 // An image that another replaces ends its threads; their ids live on.
                 *thread.said_open.get_or_insert_default() += event.open;
             }
-            Kind::Thread | Kind::Other => {}
+            Kind::Thread | Kind::Switch | Kind::Other => {}
         }
     }
 

@@ -35,7 +35,8 @@ mod tree;
 pub use contexts::{Contexts, Contextual};
 pub use dump::Dump;
 pub use flame::{Flame, FlameFormat};
-pub use names::{AsIs, Names, Naming, Place, Places, module_name};
+pub use names::{AsIs, Memo, Names, Naming, Place, Places, module_name};
+pub use output::Output;
 pub use records::Format;
 pub use replay::{Field, Replay, ReplayRows, Style};
 pub use report::{

@@ -143,7 +143,7 @@ pub fn module_name(directory: &Directory, function: FunctionId) -> &str {
 
 /// Values made once per index.
 #[derive(Debug)]
-pub(crate) struct Memo<T>(Vec<Option<T>>);
+pub struct Memo<T>(Vec<Option<T>>);
 
 impl<T> Default for Memo<T> {
     fn default() -> Self {
@@ -154,7 +154,7 @@ impl<T> Default for Memo<T> {
 impl<T> Memo<T> {
     /// The value of `index`, made now if it is not known yet.
     #[inline]
-    pub(crate) fn get(&mut self, index: u32, make: impl FnOnce() -> T) -> &mut T {
+    pub fn get(&mut self, index: u32, make: impl FnOnce() -> T) -> &mut T {
         let index = index as usize;
         if index >= self.0.len() {
             self.0.resize_with(index + 1, || None);
@@ -167,8 +167,26 @@ impl<T> Memo<T> {
         self.0.get(index as usize)?.as_ref()
     }
 
+    /// The value of `index`, if it was made.
+    #[inline]
+    pub fn peek_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.0.get_mut(index as usize)?.as_mut()
+    }
+
+    /// The values that were made, by index.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        self.0.into_iter().flatten()
+    }
+
     /// No index up to now was as large.
-    pub(crate) fn len(&self) -> u32 {
+    #[must_use]
+    pub fn len(&self) -> u32 {
         self.0.len() as u32
+    }
+
+    /// Whether no value was asked for yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }

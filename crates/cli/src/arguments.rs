@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Tree(TreeArgs),
     /// Write a trace for other programs to read
     Dump(DumpArgs),
+    /// Turn a trace into another tool's format
+    Export(ExportArgs),
     /// Show which functions of a file can be traced, and why the others cannot
     Sites(SitesArgs),
     /// Run a program and drive it as ftrace: with the files of tracefs, in a directory
@@ -449,6 +451,35 @@ pub(crate) struct DumpArgs {
     /// How to write it
     #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
     pub(crate) format: DumpFormat,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    #[command(flatten)]
+    pub(crate) names: NameArgs,
+}
+
+/// What a trace is turned into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Perfetto's protobuf: ui.perfetto.dev, trace_processor
+    Perfetto,
+    /// Chrome's trace events in JSON: many viewers
+    Chrome,
+    /// For speedscope.app
+    Speedscope,
+    /// Folded stacks with nanoseconds: flamegraph.pl, inferno
+    Folded,
+}
+
+/// `sledge export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// What to turn it into
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: ExportFormat,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     #[command(flatten)]

@@ -5,6 +5,7 @@ mod arguments;
 mod ctl;
 mod demangle;
 mod dump;
+mod export;
 mod failure;
 mod flame;
 mod generate;
@@ -60,6 +61,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Latency(args)) => latency::run(&args)?,
         Some(Command::Tree(args)) => tree::run(&args)?,
         Some(Command::Dump(args)) => dump::run(&args)?,
+        Some(Command::Export(args)) => export::run(&args)?,
         Some(Command::Sites(args)) => sites::run(&args)?,
         Some(Command::Mount(args)) => mount::run(&args)?,
     }

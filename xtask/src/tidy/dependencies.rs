@@ -19,11 +19,15 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("live", &["wire", "discover", "engine"]),
     ("sledge", &["discover", "engine", "filter", "live"]),
     ("analyse", &["trace", "filter", "discover"]),
+    ("export", &["trace", "analyse"]),
     ("tracefs", &[]),
     ("mount", &["wire", "discover", "drain", "trace", "control", "tracefs"]),
     (
         "cli",
-        &["mount", "agent", "discover", "filter", "trace", "drain", "control", "analyse", "hub"],
+        &[
+            "mount", "agent", "discover", "filter", "trace", "drain", "control", "analyse", "export",
+            "hub",
+        ],
     ),
 ];
 

@@ -1,0 +1,77 @@
+//! `sledge export`.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sledge_export::{Chrome, Folded, Perfetto, Speedscope};
+
+use crate::arguments::{Colour, ExportArgs, ExportFormat, ScreenArgs};
+use crate::demangle::names;
+use crate::failure::Failure;
+use crate::honesty;
+use crate::input::Input;
+use crate::screen::Screen;
+
+/// Turns a trace into another tool's format.
+pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    let input = Input::open(&args.input, &args.filter)?;
+    check_output(args)?;
+    to_file(&input, args)?;
+    honesty::tell(&input.trace, args.names.demangle);
+    Ok(())
+}
+
+fn to_file(input: &Input, args: &ExportArgs) -> anyhow::Result<()> {
+    let plain = ScreenArgs { colour: Colour::Never, no_pager: true };
+    let mut screen = Screen::open(&args.output, plain)?;
+    let (out, names) = (&mut screen, names(args.names.demangle));
+    match args.format {
+        ExportFormat::Perfetto => {
+            input.events(&mut Perfetto::new(out, names, input.trace.host()))?;
+        }
+        ExportFormat::Chrome => input.events(&mut Chrome::new(out, names))?,
+        ExportFormat::Speedscope => {
+            input.events(&mut Speedscope::new(out, names, &waiting_room(args)))?;
+        }
+        ExportFormat::Folded => input.events(&mut Folded::new(out, names))?,
+    }
+    screen.close()
+}
+
+/// Where temporary files go: beside the output, where there is room for it.
+fn waiting_room(args: &ExportArgs) -> PathBuf {
+    let beside = args.output.output.as_deref().filter(|path| path.is_file()).and_then(Path::parent);
+    match beside {
+        Some(directory) if directory.as_os_str().is_empty() => ".".into(),
+        Some(directory) => directory.to_owned(),
+        None => std::env::temp_dir(),
+    }
+}
+
+/// The trace itself is no place for it, nor is a terminal for bytes.
+fn check_output(args: &ExportArgs) -> Result<(), Failure> {
+    let Some(path) = &args.output.output else {
+        if is_binary(args.format) && io::stdout().is_terminal() {
+            return Err(Failure::misuse(
+                "this format is not for a terminal",
+                "name a file with -o FILE",
+            ));
+        }
+        return Ok(());
+    };
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    if identity(path).is_some_and(|output| Some(output) == identity(&args.input.input)) {
+        let what = format!("{} is the trace that is to be read", path.display());
+        return Err(Failure::misuse(what, "name another file with -o FILE"));
+    }
+    Ok(())
+}
+
+fn is_binary(format: ExportFormat) -> bool {
+    match format {
+        ExportFormat::Perfetto => true,
+        ExportFormat::Chrome | ExportFormat::Speedscope | ExportFormat::Folded => false,
+    }
+}
