@@ -9,8 +9,6 @@ needs=(
 	"gcc --version|gcc libc6-dev"
 	"g++ --version|g++"
 	"gdb --version|gdb"
-	"babeltrace2 --version|babeltrace2"
-	"dot -V|graphviz"
 	"git --version|git"
 	"musl-gcc --version|musl-tools"
 	"node --version|nodejs"
@@ -18,10 +16,8 @@ needs=(
 	"perl --version|perl"
 	"python3 --version|python3"
 	"python3 -m ensurepip --version|python3-venv"
-	"redis-server --version|redis-server redis-tools"
 	"sqlite3 --version|sqlite3"
 	"strip --version|binutils"
-	"trace-cmd --version|trace-cmd"
 	"xz --version|xz-utils"
 	"clang++ -x c++ -stdlib=libc++ -rtlib=compiler-rt -unwindlib=libunwind -lunwind -o /dev/null -|clang libc++-dev libc++abi-dev libclang-rt-dev"
 )
@@ -52,17 +48,15 @@ cargo build --release --package sledge-cli
 # Readers of what is exported, by people who are not us.
 readers=$target/readers
 python=$readers/venv/bin/python
-modules="duckdb jsonschema perfetto"
-if ! "$python" -c "import ${modules// /, }" 2>/dev/null; then
-	{ python3 -m venv "$readers/venv" && "$python" -m pip install --quiet $modules protobuf; } >/dev/null 2>&1 ||
-		echo "not installed, so that some tests are skipped: Python's $modules" >&2
+if ! "$python" -c "import jsonschema, perfetto" 2>/dev/null; then
+	{ python3 -m venv "$readers/venv" && timeout 300 "$python" -m pip install --quiet jsonschema perfetto protobuf; } \
+		>/dev/null 2>&1 || echo "not installed, so that some tests are skipped: Python's jsonschema, perfetto" >&2
 fi
-packages="pprof-format speedscope"
-for package in $packages; do
-	[ -d "$readers/node/node_modules/$package" ] ||
-		{ mkdir -p "$readers/node" && npm install --prefix "$readers/node" --ignore-scripts --no-audit --no-fund "$package"; } >/dev/null 2>&1 ||
-		echo "not installed, so that some tests are skipped: npm's $package" >&2
-done
+if ! [ -d "$readers/node/node_modules/speedscope" ]; then
+	mkdir -p "$readers/node"
+	timeout 300 npm install --prefix "$readers/node" --ignore-scripts --no-audit --no-fund speedscope \
+		>/dev/null 2>&1 || echo "not installed, so that some tests are skipped: npm's speedscope" >&2
+fi
 
 export SLEDGE_BIN=${SLEDGE_BIN:-$target/release/sledge}
 

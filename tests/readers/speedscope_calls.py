@@ -9,8 +9,9 @@ from calls import Lanes
 
 with open(sys.argv[1], encoding="utf-8") as file:
     profile = json.load(file)
-with open(sys.argv[2], encoding="utf-8") as file:
-    jsonschema.validate(profile, json.load(file))
+if len(sys.argv) > 2:
+    with open(sys.argv[2], encoding="utf-8") as file:
+        jsonschema.validate(profile, json.load(file))
 
 frames = profile["shared"]["frames"]
 lanes = Lanes()

@@ -25,8 +25,8 @@ const DIRECTION: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "mount", "agent", "discover", "filter", "trace", "drain", "control", "analyse", "export",
-            "hub",
+            "mount", "agent", "discover", "filter", "trace", "drain", "control", "analyse",
+            "export", "hub",
         ],
     ),
 ];
