@@ -174,8 +174,14 @@ fn keep_environment_small(command: &mut Command) {
     }
 }
 
+/// [`PATIENCE`], or more seconds where `SLEDGE_PATIENCE` says so.
+fn patience() -> Duration {
+    let asked = std::env::var("SLEDGE_PATIENCE").ok().and_then(|text| text.parse().ok());
+    asked.map_or(PATIENCE, Duration::from_secs)
+}
+
 fn wait(child: &mut Child) -> Result<End, Trouble> {
-    let begun = Instant::now();
+    let (begun, patience) = (Instant::now(), patience());
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
@@ -184,10 +190,10 @@ fn wait(child: &mut Child) -> Result<End, Trouble> {
                 None => End::Exited(status.code().unwrap_or(-1)),
             });
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > patience {
             kill_group(child.id());
             child.wait()?;
-            return Err(Trouble::Fail(format!("did not end within {} s", PATIENCE.as_secs())));
+            return Err(Trouble::Fail(format!("did not end within {} s", patience.as_secs())));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));

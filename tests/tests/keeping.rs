@@ -1,7 +1,7 @@
 //! Recordings that keep only a part: the flight recorder after a crash, files that take turns, limits.
 //!
-//! `SLEDGE_FLIGHT_SECONDS=600 cargo nextest run --release -p sledge-tests flight_recorder_after_a_crash
-//! --no-capture` lets the program run for ten minutes before it crashes.
+//! `SLEDGE_FLIGHT_SECONDS=600 SLEDGE_PATIENCE=1200 cargo test --release -p sledge-tests --test keeping
+//! after_a_crash` lets the program run for ten minutes before it crashes.
 #![forbid(unsafe_code)]
 
 use std::fs;
