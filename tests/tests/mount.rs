@@ -125,6 +125,22 @@ fn a_process_is_driven_by_files() {
         let text = String::from_utf8_lossy(&text).into_owned();
         if text.contains("schedule <-do_syscall_64") { Ok(()) } else { Err(text.into()) }
     });
+    checks.case("the program starts with the signal mask it has without us", || {
+        let mask = |pid: &str| -> Result<String, Trouble> {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let line = status.lines().find(|line| line.starts_with("SigBlk:"));
+            Ok(line.unwrap_or("no SigBlk").to_owned())
+        };
+        let mut plain = std::process::Command::new(build(&KERNEL)?).spawn()?;
+        let expected = mask(&plain.id().to_string());
+        plain.kill()?;
+        plain.wait()?;
+        let mount = Mount::new(&[])?;
+        let pid = mount.child.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let (found, expected) = (mask(children.trim())?, expected?);
+        if found == expected { Ok(()) } else { Err(format!("{found}, not {expected}").into()) }
+    });
     checks.case("a blocked reader can be killed", || {
         let mount = Mount::new(&[])?;
         let mut reader = std::process::Command::new("cat")

@@ -81,14 +81,17 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Starts the program and waits until it is patched.
+    /// Starts the program and waits until it is patched. `started` is called once it runs and before
+    /// there is any other thread: what it does to signals, the program does not inherit and our
+    /// threads do.
     ///
     /// # Errors
     /// When it cannot be started or traced.
-    pub fn launch(options: StreamOptions) -> Result<Self, ControlError> {
+    pub fn launch(options: StreamOptions, started: impl FnOnce()) -> Result<Self, ControlError> {
         let path = launch::find(options.words.first().map_or("".as_ref(), |word| word))?;
         let session = Arc::new(Session::create(options.agent)?);
         let launched = launch::start(&path, &options.words, &session)?;
+        started();
         let (sender, receiver) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let refusal = Arc::new(Mutex::new(None));

@@ -42,8 +42,10 @@ pub fn mount(
     if !options.directory.is_dir() {
         return Err(MountError::Directory(options.directory));
     }
-    let signals = Signals::block()?;
-    let stream = Stream::launch(options.stream)?;
+    // The program must not start with signals blocked.
+    let mut signals = None;
+    let stream = Stream::launch(options.stream, || signals = Some(Signals::block()));
+    let (stream, signals) = (stream?, signals.unwrap_or_else(Signals::block)?);
     let pid = stream.pid();
     let (process, tree, troubles) = Process::new(stream);
     let served = Arc::new(Mutex::new(Served { tree, process }));
