@@ -169,12 +169,14 @@ pub(crate) struct Client {
     panics: AtomicU64,
     preserve: Preserve,
     guarded: bool,
+    /// The type of a closure.
+    label: Option<&'static str>,
     /// No other has the same, now or later.
     number: u64,
 }
 
 impl Client {
-    pub(crate) fn new(action: Action, guarded: bool) -> Self {
+    pub(crate) fn new(action: Action, guarded: bool, label: Option<&'static str>) -> Self {
         let target = match &action {
             Action::Closure(_) => closure as *const () as u64,
             Action::Raw { callback, .. } => *callback as *const () as u64,
@@ -193,7 +195,7 @@ impl Client {
         };
         let (target, panics) = (AtomicU64::new(target), AtomicU64::new(0));
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self { target, action, panics, preserve, guarded, number }
+        Self { target, action, panics, preserve, guarded, label, number }
     }
 
     /// As generated code needs it. The client must not move any more.
@@ -238,6 +240,20 @@ impl Client {
         match self.action {
             Action::Direct { code } => Some(code),
             _ => None,
+        }
+    }
+
+    /// What a closure is called.
+    pub(crate) fn label(&self) -> Option<&'static str> {
+        self.label
+    }
+
+    /// The function that is called, or that calls are sent to.
+    pub(crate) fn code(&self) -> u64 {
+        match &self.action {
+            Action::Redirect { to } => *to,
+            Action::Direct { code } => *code,
+            _ => self.target.load(Ordering::Relaxed),
         }
     }
 

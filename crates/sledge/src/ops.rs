@@ -2,6 +2,7 @@
 
 use crate::client::{Action, Call, EnterFunction, LeaveFunction, RawCallback, Return};
 use sledge_engine::ops::Flags;
+use std::any::type_name_of_val;
 use std::ffi::c_void;
 
 /// One client: a callback, and which functions it wants. Made by a constructor and completed by
@@ -10,6 +11,8 @@ use std::ffi::c_void;
 pub struct Ops {
     pub(crate) action: Action,
     pub(crate) flags: Flags,
+    /// What a closure is called in listings.
+    pub(crate) closure: Option<&'static str>,
     pub(crate) filter: Vec<String>,
     pub(crate) notrace: Vec<String>,
     pub(crate) threads: Option<Vec<i32>>,
@@ -19,7 +22,7 @@ pub struct Ops {
 impl Ops {
     fn new(action: Action, flags: Flags) -> Self {
         let (filter, notrace) = (Vec::new(), Vec::new());
-        Self { action, flags, filter, notrace, threads: None, enabled: true }
+        Self { action, flags, closure: None, filter, notrace, threads: None, enabled: true }
     }
 
     /// A closure, called on the entry of every function that the filter names, in the thread that
@@ -34,7 +37,9 @@ impl Ops {
     /// began on.
     #[must_use]
     pub fn entry(callback: impl Fn(&mut Call<'_>) + Send + Sync + 'static) -> Self {
-        Self::new(Action::Closure(Box::new(callback)), Flags::DYNAMIC | Flags::RECURSION)
+        let closure = Some(type_name_of_val(&callback));
+        let action = Action::Closure(Box::new(callback));
+        Self { closure, ..Self::new(action, Flags::DYNAMIC | Flags::RECURSION) }
     }
 
     /// A function, called by the trampoline itself: the quickest kind. It is not guarded against
@@ -64,13 +69,15 @@ impl Ops {
         enter: impl Fn(&mut Call<'_>) -> Option<T> + Send + Sync + 'static,
         leave: impl Fn(&mut Return<'_>, T) + Send + Sync + 'static,
     ) -> Self {
+        let closure = Some(type_name_of_val(&enter));
         let action = Action::Both {
             enter: Box::new(move |call, scratch| {
                 enter(call).map(|value| scratch::put(scratch, value)).is_some()
             }),
             leave: Box::new(move |end, scratch| leave(end, scratch::get(scratch))),
         };
-        Self::new(action, Flags::DYNAMIC | Flags::RECURSION | Flags::ENTRY_EXIT)
+        let flags = Flags::DYNAMIC | Flags::RECURSION | Flags::ENTRY_EXIT;
+        Self { closure, ..Self::new(action, flags) }
     }
 
     /// Two functions, as in [`call`](Self::call), not guarded against recursion.

@@ -57,7 +57,7 @@ impl Tracer {
             enabled: false,
         };
         let guarded = ops.flags.contains(Flags::RECURSION);
-        let client = Arc::new(Client::new(ops.action, guarded));
+        let client = Arc::new(Client::new(ops.action, guarded, ops.closure));
         let id = {
             let mut locked = Locked::new()?;
             let core = locked.core();
@@ -133,18 +133,6 @@ impl Tracer {
     #[must_use]
     pub fn missed_calls(&self) -> u64 {
         exits::missed()
-    }
-
-    /// `available_filter_functions`: what can be traced, one function a line.
-    ///
-    /// # Errors
-    /// When there is no tracer.
-    pub fn available_filter_functions(&self) -> Result<String, Error> {
-        let mut text = String::new();
-        let mut locked = Locked::new()?;
-        // Writing to a string does not fail.
-        let _ = locked.core().registry.available_filter_functions(&mut text);
-        Ok(text)
     }
 
     /// Functions that cannot be traced, and why.

@@ -3,9 +3,13 @@
 use super::Core;
 use crate::error::Error;
 use crate::exits::{self, ExitOps, Exits};
+use crate::introspect::trampoline_name;
 use crate::list::{self, Hash, List, Listed, Tests};
+use crate::sites::Place;
 use crate::thread;
-use sledge_engine::dispatch::{Callback, Hook, Preserve, Target, ThreadFilter, entry_trampoline};
+use sledge_engine::dispatch::{
+    Callback, HOOKED_BYTES, HOOKED_ENTRY, Hook, Preserve, Target, ThreadFilter, entry_trampoline,
+};
 use sledge_engine::ops::{Flags, OpsId, SetId, SiteIndex};
 use std::ops::Range;
 use std::sync::Arc;
@@ -133,6 +137,33 @@ impl Core {
     pub(super) fn hook_target(&self, set: SetId) -> Option<u64> {
         let (code, _) = self.sets.get(&set)?.hook.as_ref()?;
         Some(code.start)
+    }
+
+    /// Whether a set's calls come to a trampoline of its own.
+    pub(crate) fn has_trampoline(&self, set: SetId) -> bool {
+        self.sets.contains_key(&set) && !self.is_listed(set)
+    }
+
+    /// Generated code and its names.
+    pub(crate) fn code_names(&self) -> Vec<(Range<u64>, String)> {
+        let mut names = Vec::new();
+        for (&set, code) in &self.sets {
+            let name = trampoline_name(set);
+            names.extend(code.plain.clone().map(|code| (code, name.clone())));
+            let hook = code.hook.as_ref().map(|(code, _)| code.clone());
+            names.extend(hook.map(|code| (code, format!("{name}_exits"))));
+        }
+        let listing = self.dispatcher.listing.as_ref();
+        names.extend(listing.map(|it| (it.trampoline.clone(), "sledge_trampoline_list".into())));
+        for (_, placed) in self.placed.iter() {
+            let name = self.symbol(placed.spot.function);
+            let Place { entry, body, hooked, .. } = placed.place;
+            names.push((entry..body, format!("sledge_thunk:{name}")));
+            let hooked = hooked.map(|it| it.entry..it.entry + HOOKED_BYTES - HOOKED_ENTRY);
+            names.extend(hooked.map(|code| (code, format!("sledge_hooked:{name}"))));
+        }
+        names.sort_by_key(|(code, _)| code.start);
+        names
     }
 
     /// Whether a set's calls go through the list function.
