@@ -44,7 +44,7 @@ fi
 
 target=$PWD/target
 [ -z "${CARGO_TARGET_DIR:-}" ] || target=$(mkdir -p "$CARGO_TARGET_DIR" && cd "$CARGO_TARGET_DIR" && pwd)
-cargo build --release --package sledge-cli
+cargo build --release --package sledge-cli --package sledge-c
 # Readers of what is exported, by people who are not us.
 readers=$target/readers
 python=$readers/venv/bin/python

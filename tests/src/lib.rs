@@ -19,8 +19,8 @@ pub use live::{Live, Look, Watching, assert_restored, assert_untouched, control,
 pub use programs::{NOT_RUN_ALONE, PROGRAMS, Program, named};
 pub use readers::{Call, Read, calls, export, first_difference, node_modules, read};
 pub use run::{
-    End, Finished, Invocation, PATIENCE, Recording, compare, invoke, record, run, scratch, sledge,
-    sledge_path, tool,
+    End, Finished, Invocation, PATIENCE, Recording, compare, invoke, invoke_by, record, run,
+    scratch, sledge, sledge_path, target_directory, tool,
 };
 pub use trace::{
     Ending, Event, Kind, Outline, Tally, assert_balanced, calls_by_function, dump, each_event,

@@ -130,6 +130,14 @@ impl Invocation {
     }
 }
 
+/// Runs it by another program, whose arguments are it and its own.
+///
+/// # Errors
+/// When that cannot be started or does not end.
+pub fn invoke_by(invocation: &Invocation, runner: Command) -> Result<Finished, Trouble> {
+    run(invocation.command(Some(runner)), &invocation.input)
+}
+
 /// Runs it plain.
 ///
 /// # Errors
@@ -216,7 +224,7 @@ pub fn scratch() -> Result<PathBuf, Trouble> {
 }
 
 /// Tests lie in `<target>/<profile>/deps`.
-pub(crate) fn target_directory() -> PathBuf {
+pub fn target_directory() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     test.ancestors().nth(3).unwrap_or(Path::new("target")).to_owned()
 }

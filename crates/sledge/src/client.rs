@@ -257,6 +257,17 @@ impl Client {
         }
     }
 
+    /// The functions of the program's that it calls: they are never traced for it.
+    pub(crate) fn callbacks(&self) -> Vec<u64> {
+        match &self.action {
+            Action::Raw { callback, .. } => vec![*callback as *const () as u64],
+            Action::RawBoth { enter, leave, .. } => {
+                vec![*enter as *const () as u64, *leave as *const () as u64]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it sees exits.
     pub(crate) fn sees_exits(&self) -> bool {
         matches!(self.action, Action::Both { .. } | Action::RawBoth { .. })

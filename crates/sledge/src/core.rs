@@ -12,6 +12,7 @@ use placed::{Placed, PlacedSites};
 use crate::client::Client;
 use crate::error::Error;
 use crate::exits::Exits;
+use crate::frames::Frames;
 use crate::hooks::Hooks;
 use crate::objects::{self, Loaded};
 use crate::pool::Pool;
@@ -97,6 +98,7 @@ pub(crate) struct Core {
     /// Trampolines of sets that have their own.
     sets: HashMap<SetId, Trampolines>,
     hooks: Option<Hooks>,
+    frames: Frames,
     dispatcher: Dispatcher,
     pub(crate) ops: BTreeMap<OpsId, Registered>,
     pub(crate) retired: Retired,
@@ -132,6 +134,7 @@ impl Core {
             pool,
             sets: HashMap::new(),
             hooks: None,
+            frames: Frames::new(),
             dispatcher: Dispatcher::default(),
             ops: BTreeMap::new(),
             retired: Retired::default(),
@@ -167,8 +170,13 @@ impl Core {
                 continue;
             }
             match Loaded::read(path, &mappings, at == 0, self.next_site) {
-                Ok(Some(loaded)) => {
+                Ok(Some(mut loaded)) => {
                     self.ready()?;
+                    // The program's own unwinder is that of all its libraries.
+                    let program = self.objects.values().next();
+                    let blind = self.frames.meet(&loaded);
+                    loaded.exits =
+                        !blind && !loaded.compiles() && program.is_none_or(|program| program.exits);
                     self.add(loaded)?;
                 }
                 Err(error) if at == 0 => return Err(error.into()),
@@ -191,6 +199,7 @@ impl Core {
     fn forget(&mut self, key: ObjectKey) -> Result<(), Error> {
         let Some(loaded) = self.objects.remove(&key) else { return Ok(()) };
         self.patcher.forget(&loaded.text);
+        self.frames.forget(&loaded);
         let changes = self.registry.remove_object(key)?;
         self.apply(changes)?;
         let sites = loaded.first_site..loaded.first_site + loaded.object.functions.len() as u32;

@@ -3,8 +3,9 @@
 //! for; all of it stays for ever.
 
 use crate::code::{self, Use, Window};
+use crate::frames::Frames;
 use crate::thread::Offsets;
-use crate::{exits, frames, objects};
+use crate::{exits, objects};
 use sledge_engine::dispatch::{
     HOOKED_BYTES, HOOKED_ENTRY, HookedGate, Leaving, Preserve, hooked_cell, hooked_frames,
     hooked_phases, leave_trampoline,
@@ -52,7 +53,7 @@ impl Hooks {
     ///
     /// # Errors
     /// When there is no address space.
-    pub(crate) fn new(first: u64, offsets: Offsets) -> io::Result<Self> {
+    pub(crate) fn new(first: u64, offsets: Offsets, frames: &mut Frames) -> io::Result<Self> {
         let start = objects::space()?.near(&(first..first + 1), CELLS + WORDS);
         let start = start.ok_or(io::ErrorKind::OutOfMemory)?;
         let (code, words) = (start..start + CELLS, start + CELLS..start + CELLS + WORDS);
@@ -60,7 +61,7 @@ impl Hooks {
         code::map(&words, Use::Cells)?;
         let slots = exits::prepare(code.clone())?;
         let phases = Box::leak(Box::new(hooked_phases())).as_ptr().addr() as u64;
-        frames::register(hooked_frames(&code, phases, slots));
+        frames.add(hooked_frames(&code, phases, slots));
         code::store(words.start + 8, first);
         let (leave, known) = (words.start, words.start + 8);
         let words = words.start + 16..words.end;

@@ -27,6 +27,8 @@ pub(crate) struct Loaded {
     pub(crate) first_site: u32,
     /// For each function: why it is left alone although it could be patched.
     pub(crate) denied: Vec<Option<Denied>>,
+    /// Whether returns can be hooked: nobody unwinds its functions who cannot be told how.
+    pub(crate) exits: bool,
 }
 
 /// Why a function that could be patched is not.
@@ -98,10 +100,17 @@ impl Loaded {
             object: Arc::new(object),
             first_site,
             denied: Vec::new(),
+            exits: true,
         };
         let functions = 0..loaded.object.functions.len();
         loaded.denied = functions.map(|at| loaded.deny(at)).collect();
         Ok(Some(loaded))
+    }
+
+    /// Whether it holds a compiler that finds its frames by the return addresses it pushed: V8's
+    /// builtins, code that it made when the program was built, tell.
+    pub(crate) fn compiles(&self) -> bool {
+        self.object.function_named("Builtins_JSEntry").is_some()
     }
 
     /// The address of a function in this process.
@@ -123,8 +132,9 @@ impl Loaded {
                     }
                 }
             }
-            let exit_supported =
+            let hooked =
                 function.verdict.as_ref().is_ok_and(|site| site.returns == Returns::Hooked);
+            let exit_supported = hooked && self.exits;
             FunctionInfo { names, site, regs_supported: traceable, exit_supported }
         });
         let functions = functions.collect();
@@ -134,7 +144,8 @@ impl Loaded {
     fn deny(&self, at: usize) -> Option<Denied> {
         let function = &self.object.functions[at];
         let own = trap::own_code();
-        if own.contains(&self.address(at)) {
+        let library = !self.program && self.text.contains(&own.start);
+        if library || own.contains(&self.address(at)) {
             return Some(Denied::Own);
         }
         if self.module.starts_with("ld-linux") || self.module.starts_with("ld-musl") {

@@ -1,8 +1,6 @@
 //! Code memory that is used again: trampolines come and go.
 
 use crate::code::{self, PAGE, Use, Window};
-use crate::frames;
-use sledge_engine::dispatch::trampoline_frames;
 use sledge_engine::islands::AddressSpace;
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +20,8 @@ const POISON: u8 = 0xcc;
 pub(crate) struct Pool {
     /// Start and end of what is free.
     free: BTreeMap<u64, u64>,
+    /// What was mapped, and unwinders do not know of yet.
+    pub(crate) fresh: Vec<Range<u64>>,
     /// Bytes in use.
     pub(crate) used: u64,
     /// Bytes mapped.
@@ -71,7 +71,7 @@ impl Pool {
         let bytes = length.max(BLOCK).next_multiple_of(PAGE);
         let start = space.near(close_to, bytes).ok_or(io::ErrorKind::OutOfMemory)?;
         code::map(&(start..start + bytes), Use::Code)?;
-        frames::register(trampoline_frames(&(start..start + bytes)));
+        self.fresh.push(start..start + bytes);
         self.mapped += bytes;
         self.poison(&(start..start + bytes))?;
         self.release(start..start + bytes);

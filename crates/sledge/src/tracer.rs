@@ -49,7 +49,7 @@ impl Tracer {
     /// When it breaks a rule ([`Error::Ops`]), or the process cannot be patched. Nothing changed.
     pub fn register(&self, ops: Ops) -> Result<Registration, Error> {
         let (filter, notrace) = (patterns(&ops.filter)?, patterns(&ops.notrace)?);
-        let spec = OpsSpec {
+        let mut spec = OpsSpec {
             flags: ops.flags,
             filter,
             notrace,
@@ -62,6 +62,7 @@ impl Tracer {
             let mut locked = Locked::new()?;
             let core = locked.core();
             core.refresh()?;
+            spec.notrace.extend(core.own_callbacks(&client));
             let filter = core.take_filter(ops.threads)?;
             let (id, _) = match core.registry.register(spec) {
                 Ok(registered) => registered,
@@ -178,8 +179,12 @@ impl Registration {
     /// # Errors
     /// As [`add_filter`](Self::add_filter).
     pub fn set_notrace(&self, patterns: &[&str]) -> Result<(), Error> {
-        let patterns = self::patterns(patterns)?;
-        change(|core| core.registry.set_notrace(self.id, patterns, true))
+        let mut patterns = self::patterns(patterns)?;
+        change(|core| {
+            let own = self.client.as_ref().map(|client| core.own_callbacks(client));
+            patterns.extend(own.into_iter().flatten());
+            core.registry.set_notrace(self.id, patterns, true)
+        })
     }
 
     /// Begins or pauses.
@@ -327,6 +332,21 @@ impl Core {
         let garbage = old.map(|old| old as Box<dyn std::any::Any + Send>).into_iter().collect();
         self.retired.extend(Retired { trampolines: Vec::new(), garbage });
         Ok(())
+    }
+
+    /// The callbacks of a client, as what it does not want: a function that is called for each call
+    /// of itself never ends.
+    fn own_callbacks(&self, client: &Client) -> Vec<Pattern> {
+        let own = |address: u64| {
+            let loaded = self.objects.values().find(|it| it.text.contains(&address))?;
+            let mut functions = 0..loaded.object.functions.len();
+            let at = functions.find(|&at| loaded.address(at) == address)?;
+            let name = loaded.object.functions[at].names.first()?.clone();
+            let module = loaded.module.clone();
+            let text = format!("{name}@{module}");
+            Some(Pattern::matching(&text, move |names, of| of == module && names.contains(&&*name)))
+        };
+        client.callbacks().into_iter().filter_map(own).collect()
     }
 
     fn left_out(&self, id: OpsId) -> Vec<Untraced> {

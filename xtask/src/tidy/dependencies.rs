@@ -18,6 +18,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("hub", &["wire", "discover", "engine", "filter", "trace", "inject", "control"]),
     ("live", &["wire", "discover", "engine"]),
     ("sledge", &["discover", "engine", "filter", "live"]),
+    ("c", &["sledge"]),
     ("analyse", &["trace", "filter", "discover"]),
     ("export", &["trace", "analyse"]),
     ("tracefs", &[]),

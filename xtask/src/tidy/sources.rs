@@ -25,6 +25,7 @@ const SAFE: [&str; 11] = [
 /// asked.
 const MAY_BE_UNSAFE: &[&str] = &[
     "crates/agent/src/",
+    "crates/c/src/",
     "crates/control/src/launch.rs",
     "crates/control/src/lib.rs",
     "crates/control/src/segment.rs",

@@ -6,7 +6,9 @@ use crate::hooks::{Hooks, leaving};
 use crate::objects;
 use crate::sites::{Place, SiteError, Spot, Way};
 use crate::thread;
-use sledge_engine::dispatch::{Callback, Preserve, Target, entry_trampoline, hook_trampoline};
+use sledge_engine::dispatch::{
+    Callback, Preserve, Target, entry_trampoline, hook_trampoline, trampoline_frames,
+};
 use sledge_engine::ops::{Changes, SetId, SiteIndex};
 use sledge_live::patch::LiveSite;
 use sledge_live::patcher::SiteId;
@@ -81,6 +83,8 @@ impl Core {
 
     pub(super) fn put(&mut self, generate: impl Fn(u64) -> Vec<u8>) -> Result<Range<u64>, Error> {
         let piece = self.pool.put(objects::space, &own_text(), generate);
+        let fresh = std::mem::take(&mut self.pool.fresh);
+        fresh.iter().for_each(|code| self.frames.add(trampoline_frames(code)));
         piece.map_err(Error::system("mapping code"))
     }
 
@@ -90,7 +94,8 @@ impl Core {
             Some(hooks) => hooks,
             None => {
                 let first = self.put(first)?;
-                Hooks::new(first.start, self.offsets).map_err(Error::system("mapping code"))?
+                Hooks::new(first.start, self.offsets, &mut self.frames)
+                    .map_err(Error::system("mapping code"))?
             }
         };
         let hooks = self.hooks.insert(hooks);
