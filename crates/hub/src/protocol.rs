@@ -49,7 +49,7 @@ impl Wish {
 pub enum Request {
     /// Who it is.
     Greeting {
-        /// [`VERSION`].
+        /// `VERSION`.
         version: u32,
         /// What people shall know it by.
         name: String,

@@ -1,7 +1,7 @@
 //! Mounts the control tree of a process as a file system of type `fuse.tracefs`.
 //!
 //! `process` is the process: its records become what the tree hears. `filesystem` is the mount:
-//! its requests become reads and writes of the tree. Both share one [`served::Served`], behind one
+//! its requests become reads and writes of the tree. Both share one `Served`, behind one
 //! lock; before a file is opened or written, what the process did until then is taken in, so that
 //! what is read back is what had happened.
 #![forbid(unsafe_code)]

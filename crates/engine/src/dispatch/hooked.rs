@@ -156,7 +156,7 @@ pub fn leave_trampoline(place: u64, leaving: &Leaving) -> Vec<u8> {
 }
 
 /// For each offset in a cell, how a frame with its program counter there is unwound: in the low
-/// five bits the distance from `rsp` to `S + 8`, and [`IN_SLOT`], [`PUSHED`].
+/// five bits the distance from `rsp` to `S + 8`, and `IN_SLOT`, `PUSHED`.
 #[must_use]
 pub fn hooked_phases() -> [u8; HOOKED_BYTES as usize] {
     let mut phases = [0; HOOKED_BYTES as usize];
