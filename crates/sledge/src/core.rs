@@ -2,6 +2,7 @@
 
 mod apply;
 mod dispatch;
+pub(crate) mod loader;
 mod placed;
 
 pub use dispatch::Dispatch;
@@ -99,6 +100,8 @@ pub(crate) struct Core {
     sets: HashMap<SetId, Trampolines>,
     hooks: Option<Hooks>,
     frames: Frames,
+    /// Whether the loader tells of objects; `None` as long as that was not tried.
+    pub(crate) watching: Option<bool>,
     dispatcher: Dispatcher,
     pub(crate) ops: BTreeMap<OpsId, Registered>,
     pub(crate) retired: Retired,
@@ -135,6 +138,7 @@ impl Core {
             sets: HashMap::new(),
             hooks: None,
             frames: Frames::new(),
+            watching: None,
             dispatcher: Dispatcher::default(),
             ops: BTreeMap::new(),
             retired: Retired::default(),
@@ -182,6 +186,10 @@ impl Core {
                 Err(error) if at == 0 => return Err(error.into()),
                 Ok(None) | Err(_) => self.unreadable.push(path.clone()),
             }
+        }
+        // What cannot be now may be at the next change.
+        if self.watching.is_none() {
+            let _ = self.watch_loader();
         }
         Ok(())
     }

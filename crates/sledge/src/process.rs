@@ -1,14 +1,26 @@
 //! The one core of this process, and what happens to it when the process forks.
 
+use crate::core::loader::{self, State};
 use crate::core::{Core, Retired};
 use crate::error::Error;
 use crate::thread::{self, Quiet, Seen};
 use nix::libc;
 use std::cell::UnsafeCell;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
-use std::time::Duration;
+use std::ffi::c_void;
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 static CORE: Mutex<Option<Core>> = Mutex::new(None);
+
+/// The thread that has the core, and the one that is about to unmap an object; 0 for none.
+static HOLDER: AtomicI32 = AtomicI32::new(0);
+static UNLOADING: AtomicI32 = AtomicI32::new(0);
+/// How long threads wait for each other where they might do so for ever: who unloads an object has
+/// the loader's lock, who changes something has the core, and either may come to need the other.
+const PATIENCE: Duration = Duration::from_secs(1);
+const NAP: Duration = Duration::from_micros(50);
 
 /// The core, locked. What this thread calls meanwhile reaches no guarded callback.
 pub(crate) struct Locked {
@@ -22,16 +34,85 @@ impl Locked {
         thread::register_own();
         let quiet = Quiet::begin();
         watch_forks();
-        let mut core = CORE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut core = lock();
         if core.is_none() {
             *core = Some(Core::new()?);
         }
+        HOLDER.store(thread::number(), Ordering::SeqCst);
         Ok(Self { core, _quiet: quiet })
+    }
+
+    /// The same for who has a lock that the holder may need; `None` if it takes too long, or if there
+    /// is no core, or if this thread has it already.
+    fn within_patience() -> Option<Self> {
+        thread::register_own();
+        let quiet = Quiet::begin();
+        let own = thread::number();
+        let begin = Instant::now();
+        loop {
+            if HOLDER.load(Ordering::SeqCst) == own {
+                return None;
+            }
+            match CORE.try_lock() {
+                Ok(core) if core.is_none() => return None,
+                Ok(core) => {
+                    HOLDER.store(own, Ordering::SeqCst);
+                    return Some(Self { core, _quiet: quiet });
+                }
+                Err(TryLockError::Poisoned(_)) => return None,
+                Err(TryLockError::WouldBlock) if begin.elapsed() > PATIENCE => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(NAP),
+            }
+        }
     }
 
     pub(crate) fn core(&mut self) -> &mut Core {
         self.core.as_mut().expect("made by `new`")
     }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        HOLDER.store(0, Ordering::SeqCst);
+    }
+}
+
+/// Locks the core, when no other thread is about to unmap what might be written.
+fn lock() -> MutexGuard<'static, Option<Core>> {
+    let begin = Instant::now();
+    loop {
+        let core = CORE.lock().unwrap_or_else(PoisonError::into_inner);
+        let unloading = UNLOADING.load(Ordering::SeqCst);
+        if unloading == 0 || unloading == thread::number() || begin.elapsed() > PATIENCE {
+            return core;
+        }
+        drop(core);
+        std::thread::sleep(NAP);
+    }
+}
+
+/// The loader is about to change its list of objects, or has changed it.
+pub(crate) extern "C" fn on_loader(_: u64, _: u64, _: *const c_void, _: *mut c_void) {
+    let _ = catch_unwind(|| match loader::state() {
+        State::Adding => {}
+        State::Deleting => {
+            // From here on nobody writes to objects, until it is known which are left.
+            let locked = Locked::within_patience();
+            if locked.is_some() {
+                UNLOADING.store(thread::number(), Ordering::SeqCst);
+            }
+        }
+        State::Consistent => {
+            let locked = Locked::within_patience();
+            let own = thread::number();
+            let done = UNLOADING.compare_exchange(own, 0, Ordering::SeqCst, Ordering::SeqCst);
+            let _ = done;
+            if let Some(mut locked) = locked {
+                // What fails now is tried again at the next change.
+                let _ = locked.core().refresh();
+            }
+        }
+    });
 }
 
 /// Whether retired trampolines must be free when `reap` returns.
@@ -131,7 +212,7 @@ fn watch_forks() {
 }
 
 extern "C" fn before_fork() {
-    let core = CORE.lock().unwrap_or_else(PoisonError::into_inner);
+    let core = lock();
     // SAFETY: the lock is held: nobody else is here.
     unsafe { *HELD.0.get() = Some(core) };
 }
@@ -143,5 +224,7 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     thread::start_anew();
+    HOLDER.store(0, Ordering::SeqCst);
+    UNLOADING.store(0, Ordering::SeqCst);
     in_parent();
 }

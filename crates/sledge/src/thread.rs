@@ -212,6 +212,11 @@ fn system_call(number: libc::c_long) -> i32 {
     result as i32
 }
 
+/// This thread's number.
+pub(crate) fn number() -> i32 {
+    system_call(libc::SYS_gettid)
+}
+
 /// Makes this thread known, so that what it does under a lock needs no first time.
 pub(crate) fn register_own() {
     let own = system_call(libc::SYS_getpid);

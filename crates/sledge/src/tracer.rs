@@ -111,13 +111,24 @@ impl Tracer {
         Ok(())
     }
 
-    /// Looks for objects that were loaded or unloaded since the last time.
+    /// Looks for objects that were loaded or unloaded since the last time. Not needed where the
+    /// loader tells of them ([`follows_loader`](Self::follows_loader)).
     ///
     /// # Errors
     /// When the process' mappings cannot be read, or it cannot be patched.
     pub fn refresh(&self) -> Result<(), Error> {
         Locked::new()?.core().refresh()?;
         process::reap(Wait::No)
+    }
+
+    /// Whether the dynamic loader tells of objects that come and go. Then filters hold for what is
+    /// opened by `dlopen` before any of its code runs. Else such objects are taken in at the next
+    /// change of something.
+    ///
+    /// # Errors
+    /// When there is no tracer.
+    pub fn follows_loader(&self) -> Result<bool, Error> {
+        Ok(Locked::new()?.core().watching == Some(true))
     }
 
     /// The address at which a function that was traced at some time runs without what is attached

@@ -298,7 +298,7 @@ impl World<'_> {
             }
             Step::OpenOrClose(object) => {
                 self.model.loaded[*object] = !self.model.loaded[*object];
-                self.libraries.open_or_close(*object, || self.tracer.refresh().map_err(failed))?;
+                self.libraries.open_or_close(*object);
             }
         }
         Ok(())

@@ -40,6 +40,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "crates/live/src/trap.rs",
     "crates/sledge/src/client.rs",
     "crates/sledge/src/code.rs",
+    "crates/sledge/src/core/loader.rs",
     "crates/sledge/src/exits.rs",
     "crates/sledge/src/filters.rs",
     "crates/sledge/src/frames.rs",

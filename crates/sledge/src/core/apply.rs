@@ -307,7 +307,7 @@ impl Core {
 }
 
 /// Code that makes a thread known, for a place; see [`sledge_engine::dispatch::Gate::first`].
-fn first(place: u64) -> Vec<u8> {
+pub(super) fn first(place: u64) -> Vec<u8> {
     let register = Callback {
         target: Target::Function(thread::register as *const () as u64),
         ops: 0,

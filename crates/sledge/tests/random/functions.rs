@@ -105,13 +105,8 @@ impl Libraries {
         self.handles.map(|handle| handle != 0)
     }
 
-    /// Opens a library, or closes it; `tell` is called when it is there or gone, and before
-    /// anybody calls it.
-    pub(crate) fn open_or_close<E>(
-        &mut self,
-        object: usize,
-        tell: impl FnOnce() -> Result<(), E>,
-    ) -> Result<(), E> {
+    /// Opens a library, or closes it. The tracer is not told: it must see that itself.
+    pub(crate) fn open_or_close(&mut self, object: usize) {
         let numbers = object * EACH..(object + 1) * EACH;
         if self.handles[object] != 0 {
             numbers.for_each(|number| ADDRESSES[number].store(0, SeqCst));
@@ -119,7 +114,7 @@ impl Libraries {
             let closed =
                 unsafe { libc::dlclose(std::mem::take(&mut self.handles[object]) as *mut _) };
             assert_eq!(closed, 0);
-            return tell();
+            return;
         }
         let text = |text: &str| CString::new(text).expect("no zeros");
         let path = text(self.paths[object].to_str().expect("a path in UTF-8"));
@@ -127,13 +122,11 @@ impl Libraries {
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         assert!(!handle.is_null());
         self.handles[object] = handle as usize;
-        let told = tell();
         for number in numbers {
             // SAFETY: the handle, and a name.
             let address = unsafe { libc::dlsym(handle, text(&name(number)).as_ptr()) };
             assert!(!address.is_null());
             ADDRESSES[number].store(address as u64, SeqCst);
         }
-        told
     }
 }
