@@ -3,7 +3,7 @@
 use super::functions::{self, COUNT, DIRECT, KEY, PLACES, REPLACEABLE};
 use crate::workers::{Random, Tally, complain};
 use nix::libc;
-use sledge::{Call, Error, Ops, Registers, Registration, Tracer};
+use sledge::{Call, Error, Ops, Registers, Registration, Results, Scratch, Tracer};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ struct Life {
     changer: u64,
     /// Calls that the thread which changes this client made, and the callback saw.
     own: AtomicU64,
+    /// And the ends of them, if it sees those.
+    own_ends: AtomicU64,
     hits: AtomicU64,
     asleep: AtomicU64,
     registers: bool,
@@ -43,6 +45,7 @@ impl Life {
             may_see: [const { AtomicU64::new(0) }; 2],
             changer,
             own: AtomicU64::new(0),
+            own_ends: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             asleep: AtomicU64::new(0),
             registers,
@@ -81,6 +84,33 @@ impl Life {
         }
     }
 
+    /// What each callback does at the end of a call, with what it left at its begin.
+    fn end(&self, function: u64, left: u64) {
+        let live = self.live.load(SeqCst) == LIVE;
+        self.own_ends.fetch_add(u64::from(CHANGER.get() == self.changer), SeqCst);
+        if !live || left != function ^ KEY {
+            WRONG.fetch_add(1, SeqCst);
+            complain(&format!("an exit: live {live}, {left:#x} left for {function:#x}"));
+        }
+    }
+
+    fn both(self: &Arc<Self>) -> Ops {
+        let (begin, end) = (Arc::clone(self), Arc::clone(self));
+        Ops::call(
+            move |call| {
+                begin.hit(call.function());
+                Some(call.function() ^ KEY)
+            },
+            move |call, left: u64| end.end(call.function(), left),
+        )
+    }
+
+    fn raw_both(self: &Arc<Self>) -> Ops {
+        let data = Arc::as_ptr(self).cast_mut().cast();
+        // SAFETY: as for `raw`.
+        unsafe { Ops::raw_call(raw_enter, raw_leave, data) }
+    }
+
     fn entry(self: &Arc<Self>) -> Ops {
         let life = Arc::clone(self);
         let ops = Ops::entry(move |call: &mut Call<'_>| {
@@ -106,6 +136,32 @@ unsafe extern "C" fn raw(function: u64, _: u64, life: *mut c_void, _: *mut Regis
     unsafe { (*life.cast::<Life>()).hit(function) };
 }
 
+unsafe extern "C" fn raw_enter(
+    function: u64,
+    _: u64,
+    life: *mut c_void,
+    _: *mut Registers,
+    scratch: *mut Scratch,
+) -> bool {
+    // SAFETY: the data of `Life::raw_both`; the scratch is this call's.
+    unsafe {
+        (*life.cast::<Life>()).hit(function);
+        (*scratch)[0] = function ^ KEY;
+    }
+    true
+}
+
+unsafe extern "C" fn raw_leave(
+    function: u64,
+    _: u64,
+    life: *mut c_void,
+    _: *mut Results,
+    scratch: *mut Scratch,
+) {
+    // SAFETY: as in `raw_enter`.
+    unsafe { (*life.cast::<Life>()).end(function, (*scratch)[0]) };
+}
+
 /// Registers, tries and unregisters clients of all kinds, one after the other.
 pub(crate) struct Changer<'a> {
     pub(crate) tracer: Tracer,
@@ -122,7 +178,7 @@ impl Changer<'_> {
         CHANGER.set(self.number);
         let mut clients = 0;
         while !self.stop.load(SeqCst) {
-            match self.random.below(10) {
+            match self.random.below(14) {
                 0 => self.replaced()?,
                 1 => self.direct()?,
                 kind => self.callback(kind)?,
@@ -177,7 +233,12 @@ impl Changer<'_> {
         let life = Life::new(self.number, kind == 2, kind == 3);
         let chosen = self.some_functions();
         life.allow(&chosen);
-        let mut ops = if kind < 6 { life.entry() } else { life.raw() };
+        let mut ops = match kind {
+            ..6 => life.entry(),
+            6..10 => life.raw(),
+            10..12 => life.both(),
+            _ => life.raw_both(),
+        };
         for &number in &chosen {
             ops = ops.filter(functions::name(number));
         }
@@ -191,6 +252,10 @@ impl Changer<'_> {
             ops.set_enabled(true)?;
         }
         self.sees(&life, chosen[0], true);
+        if kind >= 10 {
+            let (begun, ended) = (life.own.load(SeqCst), life.own_ends.load(SeqCst));
+            self.tally.check(begun == ended, &format!("{begun} calls begun, {ended} ended"));
+        }
         match self.random.below(6) {
             0 => self.change(&life, &ops, chosen[0])?,
             1 => std::thread::sleep(std::time::Duration::from_micros(1500)),
