@@ -101,6 +101,16 @@ impl Look {
         })
     }
 
+    /// What differs from another look at a server: connections come and go, and threads with them.
+    ///
+    /// # Errors
+    /// If anything else does.
+    pub fn same_but_for_connections(&self, before: &Self) -> Result<(), Trouble> {
+        let before = before.clone();
+        let (threads, descriptors) = (self.threads, self.descriptors.clone());
+        self.same_as(&Self { threads, descriptors, ..before })
+    }
+
     /// What differs from another look.
     ///
     /// # Errors
