@@ -3,6 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -34,8 +35,13 @@ pub fn build(program: &Program) -> Result<PathBuf, Trouble> {
             None => Trouble::Fail(said),
         });
     }
-    fs::rename(&partial, &result)?;
-    Ok(result)
+    // Not renamed: another test may have made it meanwhile, and run it; its file must stay.
+    let linked = fs::hard_link(&partial, &result);
+    fs::remove_file(&partial)?;
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(result),
+    }
 }
 
 fn unique() -> String {
