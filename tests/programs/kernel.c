@@ -15,11 +15,12 @@
 	static const char event_##name[] __attribute__((section(".sledge.events"), used)) = text
 EVENT(switch, "p:sched/sched_switch schedule");
 EVENT(waking, "p:sched/sched_waking sched_tick");
-EVENT(fork, "p:sched/sched_process_fork kernel_clone");
+EVENT(fork, "p:sched/sched_process_fork wake_up_new_task parent_comm=$comm parent_pid=$arg1:s32 child_comm=$comm child_pid=$arg2:s32");
 EVENT(exec, "p:sched/sched_process_exec do_execve");
 EVENT(exit, "p:sched/sched_process_exit do_exit");
-EVENT(kmalloc, "p:kmem/kmalloc kmem_cache_alloc");
-EVENT(kfree, "p:kmem/kfree kfree");
+EVENT(kmalloc, "p:kmem/kmalloc kmem_cache_alloc call_site=$stack0:x64 ptr=$arg1:x64 bytes_req=$arg3:u64 bytes_alloc=$arg4:u64 gfp_flags=$arg2:x32");
+EVENT(kfree, "p:kmem/kfree kfree call_site=$stack0:x64 ptr=$arg1:x64");
+EVENT(signal, "p:signal/signal_generate __send_signal sig=$arg1:s32 errno=$arg2:s32 code=$arg3:s32");
 
 static __thread volatile uint64_t work;
 #define WORK work = work * 31 + __COUNTER__
@@ -45,7 +46,7 @@ FN void __schedule(int mode) { rcu_note_context_switch(mode); WORK; }
 FN void schedule(void) { __schedule(0); WORK; }
 FN void do_sched_yield(void) { WORK; }
 FN void kfree(const void *object) { WORK; }
-FN void *kmem_cache_alloc(void *cache, unsigned flags) { WORK; return cache; }
+FN void *kmem_cache_alloc(void *cache, unsigned flags, uint64_t wanted, uint64_t given) { WORK; return cache; }
 FN void *getname_flags(const char *name, int flags) { WORK; return (void *)name; }
 FN void dput(struct file *entry) { WORK; }
 FN long vfs_read(struct file *file, char *buffer, uint64_t count, uint64_t *position) {
@@ -61,10 +62,13 @@ FN void inet_csk_accept(void *socket) { WORK; }
 FN int do_execveat_common(int descriptor, const char *name) { WORK; return 0; }
 FN int do_execve(const char *name) { return do_execveat_common(-100, name) + (int)(work & 0); }
 FN void do_exit(long code) { WORK; }
+FN void wake_up_new_task(int parent, int child) { WORK; }
+FN void __send_signal(int number, int error, int code) { WORK; }
 FN int kernel_clone(uint64_t flags, struct file *arguments) {
 	mutex_lock(arguments);
 	WORK;
 	mutex_unlock(arguments);
+	wake_up_new_task(getpid(), 42);
 	return 42;
 }
 FN void tracefs_start_creating(const char *name) { WORK; }
@@ -85,7 +89,7 @@ FN void do_syscall_64(struct file *file) {
 	SyS_open("/etc/passwd", file);
 	vfs_write(file, "text", 4);
 	proc_reg_write(file, "1", 1);
-	kfree(kmem_cache_alloc(file, 0xcc0));
+	kfree(kmem_cache_alloc(file, 0xcc0, file->position % 100, 128));
 	dput(file);
 	call_rcu(file, 0);
 	inet_csk_accept(file);
@@ -99,6 +103,7 @@ FN void do_syscall_64(struct file *file) {
 	do_page_fault_work(1);
 	do_execve("/bin/true");
 	kernel_clone(0x11, file);
+	__send_signal(17, 0, 1);
 	do_exit(0);
 	do_sched_yield();
 	sched_tick();

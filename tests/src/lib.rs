@@ -8,6 +8,7 @@
 mod build;
 mod checks;
 mod live;
+mod mount;
 mod programs;
 mod readers;
 mod run;
@@ -16,6 +17,7 @@ mod trace;
 pub use build::build;
 pub use checks::{Checks, Trouble};
 pub use live::{Live, Look, Watching, assert_restored, assert_untouched, control, hub, signal};
+pub use mount::Mount;
 pub use programs::{NOT_RUN_ALONE, PROGRAMS, Program, named};
 pub use readers::{Call, Read, calls, export, first_difference, node_modules, read};
 pub use run::{

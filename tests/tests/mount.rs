@@ -1,102 +1,14 @@
 //! `sledge mount`: a real process, driven as a shell drives ftrace.
 #![forbid(unsafe_code)]
 
-use sledge_tests::{Checks, Program, Trouble, build, sledge};
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use sledge_tests::{Checks, Mount, Program, Trouble, build};
+use std::fs::{self, File};
+use std::io::Read;
+use std::process::Stdio;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use std::time::Duration;
 
 const KERNEL: Program = Program::named_source("kernel", "kernel.c");
-
-/// A mounted process; unmounted in the end.
-struct Mount {
-    directory: TempDir,
-    child: Child,
-}
-
-impl Mount {
-    fn new(arguments: &[&str]) -> Result<Self, Trouble> {
-        if !Path::new("/dev/fuse").exists() {
-            return Err(Trouble::Skip("there is no /dev/fuse".into()));
-        }
-        let directory = tempfile::tempdir()?;
-        let mut command = sledge(["mount".as_ref(), directory.path().as_os_str()])?;
-        command.arg("--").arg(build(&KERNEL)?).args(arguments).stderr(Stdio::piped());
-        let child = command.spawn()?;
-        let mut mount = Self { directory, child };
-        mount.wait_until("it is mounted", |mount| mount.path("trace").exists())?;
-        Ok(mount)
-    }
-
-    fn wait_until(
-        &mut self,
-        what: &str,
-        mut holds: impl FnMut(&mut Self) -> bool,
-    ) -> Result<(), Trouble> {
-        let begun = Instant::now();
-        while !holds(self) {
-            if self.child.try_wait()?.is_some() {
-                let mut said = String::new();
-                if let Some(stderr) = &mut self.child.stderr {
-                    stderr.read_to_string(&mut said)?;
-                }
-                return Err(match said.contains("/dev/fuse") {
-                    true => Trouble::Skip(format!("cannot mount: {said}")),
-                    false => Trouble::Fail(format!("sledge ended before {what}: {said}")),
-                });
-            }
-            if begun.elapsed() > PATIENCE {
-                return Err(Trouble::Fail(format!("not in time: {what}")));
-            }
-            sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.directory.path().join(file)
-    }
-
-    fn cat(&self, file: &str) -> Result<String, Trouble> {
-        Ok(fs::read_to_string(self.path(file))?)
-    }
-
-    fn echo(&self, text: &str, file: &str) -> Result<(), Trouble> {
-        let mut file = OpenOptions::new().write(true).truncate(true).open(self.path(file))?;
-        Ok(file.write_all(format!("{text}\n").as_bytes())?)
-    }
-
-    /// Waits until a file says something.
-    fn shows(&mut self, file: &str, what: &str) -> Result<String, Trouble> {
-        let mut text = String::new();
-        self.wait_until(&format!("{file} shows {what}"), |mount| {
-            text = mount.cat(file).unwrap_or_default();
-            text.contains(what)
-        })?;
-        Ok(text)
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let pid = self.child.id();
-        let ours = format!("/proc/{pid}/task/{pid}/children");
-        let traced = fs::read_to_string(ours).unwrap_or_default();
-        let end = |signal: &str, pid: &str| {
-            let _ = std::process::Command::new("kill").args([signal, pid]).status();
-        };
-        end("-TERM", &pid.to_string());
-        traced.split_whitespace().for_each(|pid| end("-KILL", pid));
-        let _ = self.child.wait();
-    }
-}
 
 fn entries(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.starts_with('#'))
@@ -106,7 +18,7 @@ fn entries(text: &str) -> impl Iterator<Item = &str> {
 fn a_process_is_driven_by_files() {
     let mut checks = Checks::new("mount");
     checks.case("filter and function tracer", || {
-        let mut mount = Mount::new(&[])?;
+        let mut mount = Mount::new(&KERNEL, &[])?;
         mount.echo("*lock*", "set_ftrace_filter")?;
         mount.echo("function", "current_tracer")?;
         let text = mount.shows("trace", "_raw_spin_lock <-mutex_lock")?;
@@ -116,7 +28,7 @@ fn a_process_is_driven_by_files() {
         }
     });
     checks.case("a pipe blocks, and gives what happens", || {
-        let mount = Mount::new(&[])?;
+        let mount = Mount::new(&KERNEL, &[])?;
         let mut pipe = File::open(mount.path("trace_pipe"))?;
         mount.echo("schedule", "set_ftrace_filter")?;
         mount.echo("function", "current_tracer")?;
@@ -135,14 +47,14 @@ fn a_process_is_driven_by_files() {
         let expected = mask(&plain.id().to_string());
         plain.kill()?;
         plain.wait()?;
-        let mount = Mount::new(&[])?;
-        let pid = mount.child.id();
+        let mount = Mount::new(&KERNEL, &[])?;
+        let pid = mount.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
         let (found, expected) = (mask(children.trim())?, expected?);
         if found == expected { Ok(()) } else { Err(format!("{found}, not {expected}").into()) }
     });
     checks.case("a blocked reader can be killed", || {
-        let mount = Mount::new(&[])?;
+        let mount = Mount::new(&KERNEL, &[])?;
         let mut reader = std::process::Command::new("cat")
             .arg(mount.path("trace_pipe"))
             .stdout(Stdio::null())
@@ -153,7 +65,7 @@ fn a_process_is_driven_by_files() {
         Ok(())
     });
     checks.case("function graph", || {
-        let mut mount = Mount::new(&[])?;
+        let mut mount = Mount::new(&KERNEL, &[])?;
         mount.echo("function_graph", "current_tracer")?;
         let text = mount.shows("trace", "mutex_lock() {")?;
         for line in ["kernel_clone() {\n", "_raw_spin_lock();\n", "}\n"] {
@@ -164,7 +76,7 @@ fn a_process_is_driven_by_files() {
         Ok(())
     });
     checks.case("profile, stack tracer and instances at once", || {
-        let mut mount = Mount::new(&[])?;
+        let mut mount = Mount::new(&KERNEL, &[])?;
         fs::create_dir(mount.path("instances/one"))?;
         mount.echo("kfree", "instances/one/set_ftrace_filter")?;
         mount.echo("function", "instances/one/current_tracer")?;

@@ -24,6 +24,7 @@ mod inject {
     mod init;
     mod known;
     mod memory;
+    mod probe;
     mod process;
     mod ranges;
     mod raw;

@@ -69,6 +69,7 @@ fn options<'a>(args: &'a RecordArgs, output: &'a Path) -> Result<Options<'a>, Fa
         patch: args.filter.patterns(&args.patch)?,
         filter: args.filter.spec()?,
         follow: args.follow == Switch::On,
+        probes: false,
         ring_bytes: ring_bytes(args.buffer)?,
         full: match args.full {
             arguments::Full::Wait => Full::Wait,

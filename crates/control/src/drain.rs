@@ -9,6 +9,7 @@ use sledge_filter::{CallFilter, FilterSpec};
 use sledge_trace::event::{Function, FunctionId, ObjectId, ProcessId, Ticks};
 use sledge_trace::{Host, Storage, Writer};
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +134,8 @@ pub(crate) struct Arrival {
     pub(crate) executable: String,
     pub(crate) arguments: Vec<String>,
     pub(crate) segment: Segment,
+    /// Generated code of a new image, and where in it the thunks begin.
+    pub(crate) code: Option<(OwnedFd, u64)>,
     pub(crate) table: Arc<SiteTable>,
 }
 

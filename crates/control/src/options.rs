@@ -26,6 +26,8 @@ pub struct Options<'a> {
     pub filter: FilterSpec,
     /// Whether forked children and executed programs are traced.
     pub follow: bool,
+    /// Whether sites can have probes that take values: each call then asks whether its site has.
+    pub probes: bool,
     /// Bytes of a thread's ring, rounded up to a power of two.
     pub ring_bytes: u64,
     /// What threads do when their ring is full.

@@ -19,6 +19,8 @@ const PAGE: u64 = 4096;
 pub(crate) struct Layout {
     /// Contents of the code descriptor.
     pub(crate) code: Vec<u8>,
+    /// Where in it the thunks begin.
+    pub(crate) thunks: u64,
     pub(crate) steps: Vec<Step>,
     /// Site index to index in [`Choice::chosen`].
     pub(crate) sites: Vec<usize>,
@@ -195,6 +197,7 @@ impl<'a> Planner<'a> {
         trampolines.append(&mut self.gates);
         let thunks = std::mem::take(&mut self.thunks);
         let relocated = std::mem::take(&mut self.relocated);
+        self.layout.thunks = self.layout.code.len() as u64;
         self.map(self.agent.thunks, &thunks, true);
         self.map(self.agent.relocated, &relocated, true);
         self.map(self.agent.trampolines, &trampolines, true);

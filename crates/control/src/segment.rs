@@ -42,6 +42,8 @@ pub struct Segment {
 
 // SAFETY: all access to the memory goes through atomics.
 unsafe impl Send for Segment {}
+// SAFETY: likewise.
+unsafe impl Sync for Segment {}
 
 impl Segment {
     /// Makes one.
@@ -117,6 +119,13 @@ impl Segment {
         assert!(offset + 8 <= self.bytes && offset.is_multiple_of(8));
         // SAFETY: within the mapping, aligned, and only ever accessed atomically.
         unsafe { self.base.cast::<AtomicU64>().byte_add(offset).as_ref() }
+    }
+
+    /// Writes a word of the area for programs of probes.
+    pub fn set_probe_word(&self, index: usize, word: u64) {
+        let area = segment::probes_offset(self.rings, self.ring_bytes);
+        let at = usize::try_from(area).expect("64-bit") + 8 * index;
+        self.long(at).store(word, Ordering::Release);
     }
 
     /// Tells the agent that nobody reads any more.

@@ -6,6 +6,7 @@ use crate::image::Library;
 use crate::launch;
 use crate::options::Options;
 use crate::plan::Scope;
+use crate::probes::{Assembled, Hit, Hits, Probes};
 use crate::rings::{Rings, Taken};
 use crate::segment::Segment;
 use crate::session::Session;
@@ -59,6 +60,8 @@ pub trait Sink {
     fn thread(&mut self, ring: usize, tid: u32, name: &str);
     /// A record of a thread; its site is an index in [`Stream::functions`].
     fn record(&mut self, ring: usize, record: Record);
+    /// A thread hit a probe.
+    fn hit(&mut self, ring: usize, hit: Hit);
     /// So many events of a thread are missing here.
     fn lost(&mut self, ring: usize, count: u64);
     /// A thread is gone; its ring may become another's.
@@ -70,8 +73,11 @@ pub trait Sink {
 pub struct Stream {
     pid: i32,
     table: Arc<SiteTable>,
-    segment: Segment,
+    segment: Arc<Segment>,
     rings: Rings,
+    /// Of each ring what came of a hit so far.
+    hits: Vec<Hits>,
+    probes: Option<Probes>,
     /// Of each ring the thread that has it.
     tids: Vec<Option<u32>>,
     ended: Option<i32>,
@@ -121,16 +127,24 @@ impl Stream {
             let _ = server.join();
             return Err(locked(&refusal).take().unwrap_or(ControlError::NoAgent));
         };
-        let Arrival { pid, segment, table, .. } = arrival;
-        let (rings, tids) = (Rings::new(&segment), vec![None; segment.rings()]);
-        let server = Some(server);
-        Ok(Self { pid, table, segment, rings, tids, ended: None, session, stop, server })
+        let Arrival { pid, segment, code, table, .. } = arrival;
+        let segment = Arc::new(segment);
+        let probes = code.map(|code| Probes::new(Arc::clone(&segment), code));
+        let (rings, count) = (Rings::new(&segment), segment.rings());
+        let (tids, hits, server) = (vec![None; count], vec![Hits::default(); count], Some(server));
+        let ended = None;
+        Ok(Self { pid, table, segment, rings, hits, probes, tids, ended, session, stop, server })
     }
 
     /// The process.
     #[must_use]
     pub const fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// What sets its probes; it can be taken once.
+    pub const fn take_probes(&mut self) -> Option<Probes> {
+        self.probes.take()
     }
 
     /// Its traced functions, by site.
@@ -184,16 +198,25 @@ impl Stream {
             sink.thread(index, tid, &name);
         }
         let (ended, sites) = (self.ended.is_some(), self.table.sites.len());
+        let hits = &mut self.hits[index];
         self.rings.read(&self.segment, index, ended, |taken| match taken {
             Taken::Record(record) if record.site == LOST_SITE => {
+                hits.forget();
                 if record.kind == Kind::Enter {
                     sink.lost(index, u64::from(record.cell));
                 }
             }
-            // A site that we never made: the tracee wrote over its ring.
-            Taken::Record(record) if record.site as usize >= sites => {}
-            Taken::Record(record) => sink.record(index, record),
-            Taken::Hole => sink.lost(index, 1),
+            Taken::Record(record) => match hits.push(record) {
+                Assembled::More => {}
+                Assembled::Hit(hit) => sink.hit(index, hit),
+                // A site that we never made: the tracee wrote over its ring.
+                Assembled::Other if record.site as usize >= sites => {}
+                Assembled::Other => sink.record(index, record),
+            },
+            Taken::Hole => {
+                hits.forget();
+                sink.lost(index, 1);
+            }
         })
     }
 
@@ -207,6 +230,7 @@ impl Stream {
             while self.pass_ring(index, sink) > 0 {}
             sink.thread_ended(index);
             self.tids[index] = None;
+            self.hits[index].forget();
             self.segment.release(index);
         }
     }
@@ -248,6 +272,7 @@ fn recording(options: &StreamOptions) -> Options<'_> {
         patch: options.patch.clone(),
         filter: FilterSpec::default(),
         follow: false,
+        probes: true,
         ring_bytes: options.ring_bytes,
         storage: sledge_trace::Storage::default(),
         time_limit: None,

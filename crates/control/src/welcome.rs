@@ -16,7 +16,7 @@ use sledge_wire::message::{
 };
 use sledge_wire::segment::MAX_RINGS;
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -42,7 +42,12 @@ pub(crate) struct Notes {
     pub(crate) refusal: Option<ControlError>,
 }
 
-fn arrival(image: &Image, hello: &Hello, segment: Segment, table: Arc<SiteTable>) -> Arrival {
+fn arrival(
+    image: &Image,
+    hello: &Hello,
+    (segment, code): (Segment, Option<(OwnedFd, u64)>),
+    table: Arc<SiteTable>,
+) -> Arrival {
     Arrival {
         pid: image.pid,
         parent: parent_of(image.pid),
@@ -51,6 +56,7 @@ fn arrival(image: &Image, hello: &Hello, segment: Segment, table: Arc<SiteTable>
         executable: image.executable.to_string_lossy().into_owned(),
         arguments: image.arguments(),
         segment,
+        code,
         table,
     }
 }
@@ -126,7 +132,7 @@ fn welcome_image(
     if let Some(error) = nothing_to_trace(&image, &choice, shared) {
         return refuse(connection, error, shared);
     }
-    let agent = agent_layout(hello);
+    let agent = agent_layout(hello, shared.options.probes);
     let layout = Planner::new(&image, &choice, agent).lay_out();
     let segment = shared.segment()?;
     let code = memory_file(c"sledge-code")?;
@@ -143,7 +149,7 @@ fn welcome_image(
     note(shared, &choice, &layout, &results, &applied);
     let table = Arc::new(site_table(&choice, &layout));
     shared.notes().images.insert(pid, Arc::clone(&table));
-    let _ = sender.send(arrival(&image, hello, segment, table));
+    let _ = sender.send(arrival(&image, hello, (segment, Some((code, layout.thunks))), table));
     let go = ControlError::system("letting the program run");
     connection.send(&[0; 16], &[]).map_err(go)?;
     if applied.error != 0 {
@@ -225,7 +231,7 @@ fn refuse(
         .map_err(ControlError::system("ending the program"))
 }
 
-fn agent_layout(hello: &Hello) -> AgentLayout {
+fn agent_layout(hello: &Hello, probes: bool) -> AgentLayout {
     AgentLayout {
         thunks: hello.thunks,
         relocated: hello.relocated,
@@ -236,6 +242,7 @@ fn agent_layout(hello: &Hello) -> AgentLayout {
         thread: hello.thread,
         full: hello.full,
         exec: hello.exec,
+        probe: if probes { hello.probe } else { 0 },
     }
 }
 
@@ -309,6 +316,6 @@ fn welcome_fork(
     let image = Image::of(pid)?;
     let send = ControlError::system("answering the agent");
     connection.send(&shared.reply(0).to_words(), &[segment.file()]).map_err(send)?;
-    let _ = sender.send(arrival(&image, hello, segment, table));
+    let _ = sender.send(arrival(&image, hello, (segment, None), table));
     Ok(())
 }

@@ -60,6 +60,8 @@ fn finish(mut code: Emitter, agent: &AgentLayout, body: u64, site: u32) -> Vec<u
     code.jump(body);
     code.pad_to(cell::THUNK_SITE);
     code.raw(&site.to_le_bytes());
+    code.pad_to(cell::THUNK_PROBES);
+    code.raw(&0u32.to_le_bytes());
     code.pad_to(cell::THUNK_SLOTS);
     code.raw(&agent.slots.to_le_bytes());
     code.pad_to(cell::THUNK_BYTES);

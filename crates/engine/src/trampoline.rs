@@ -39,6 +39,8 @@ pub struct AgentLayout {
     pub full: u64,
     /// Completes the environment for `execve`, `fexecve`, `execveat`.
     pub exec: [u64; 3],
+    /// Takes values for probes; 0 where sites have none, and are not asked.
+    pub probe: u64,
 }
 
 /// How code in a process that was running already differs: no loader gave the agent a word of
@@ -198,6 +200,7 @@ fn emit_enter(
     code.test(Reg::R10);
     code.branch(Condition::Zero, uncovered);
     emit_record(code, agent, to, &ENTERING, Kind::Enter);
+    emit_probes(code, agent, &ENTERING);
     restore(code, &ENTERING);
     code.ret();
 
@@ -216,6 +219,7 @@ fn emit_enter(
 /// Records, and returns to where the thunk goes on without a hook.
 fn emit_unhooked(code: &mut Emitter, agent: &AgentLayout, to: Option<&Attachment>, kind: Kind) {
     emit_record(code, agent, to, &ENTERING, kind);
+    emit_probes(code, agent, &ENTERING);
     restore(code, &ENTERING);
     code.add_immediate(Mem::Base(Reg::Rsp, 0), (cell::UNHOOKED - cell::AFTER_ENTER) as i8);
     code.ret();
@@ -241,6 +245,7 @@ fn emit_caller_check(code: &mut Emitter, callers: &[Range<u64>], foreign: Label)
 fn emit_enter_only(code: &mut Emitter, agent: &AgentLayout, to: Option<&Attachment>) {
     spill(code, &ENTERING);
     emit_record(code, agent, to, &ENTERING, Kind::EnterOnly);
+    emit_probes(code, agent, &ENTERING);
     restore(code, &ENTERING);
     code.ret();
 }
@@ -248,9 +253,27 @@ fn emit_enter_only(code: &mut Emitter, agent: &AgentLayout, to: Option<&Attachme
 fn emit_leave(code: &mut Emitter, agent: &AgentLayout, to: Option<&Attachment>) {
     spill(code, &LEAVING);
     emit_record(code, agent, to, &LEAVING, Kind::Exit);
+    emit_probes(code, agent, &LEAVING);
     emit_slot_distance(code, agent, &LEAVING);
     restore(code, &LEAVING);
     code.ret();
+}
+
+/// Has values taken, if the site has probes. The agent sees all registers but `r10` as the function
+/// does, finds that one where the thunk put it, and gives every one back. Changes `r11`.
+fn emit_probes(code: &mut Emitter, agent: &AgentLayout, frame: &Frame) {
+    if agent.probe == 0 {
+        return;
+    }
+    let none = code.label();
+    let probes = frame.site + (cell::THUNK_PROBES - cell::THUNK_SITE) as i32;
+    code.load(Reg::R11, Mem::Base(Reg::Rsp, 0));
+    code.load32(Reg::R11, Mem::Base(Reg::R11, probes));
+    code.test(Reg::R11);
+    code.branch(Condition::Zero, none);
+    restore(code, frame);
+    code.call(agent.probe);
+    code.place(none);
 }
 
 /// `r10 = slots[S >> 24]`; changes `r11`.

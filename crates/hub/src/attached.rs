@@ -323,5 +323,6 @@ fn hello(segment: &Segment) -> Option<AgentLayout> {
         thread: hello.thread,
         full: hello.full,
         exec: hello.exec,
+        probe: 0,
     })
 }

@@ -14,6 +14,7 @@ mod process;
 mod run;
 mod served;
 mod symbols;
+mod taking;
 mod waiting;
 
 pub use error::MountError;

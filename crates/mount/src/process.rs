@@ -2,28 +2,44 @@
 
 use crate::clock::{self, Converter};
 use crate::symbols::Symbols;
-use sledge_control::{Sink, Stream, StreamFunction};
+use crate::taking::{Places, Taken, Taking};
+use sledge_control::{Hit, Sink, Stream, StreamFunction};
 use sledge_drain::Pairer;
 use sledge_trace::event::{self, Ending, Op, Step};
 use sledge_tracefs::{
-    Clock, Errno, Function, FunctionId, Functions, Happening, ThreadId, Tracee, Tree, Wanted, What,
+    Clock, Errno, Function, FunctionId, Functions, Happening, ProbeId, ThreadId, Tracee, Tree,
+    Wanted, WantedProbe, What,
 };
 use sledge_wire::record::Record;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often threads that are gone are looked for.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// What the tree wants, for the one who filters.
-pub(crate) type Shared = Arc<Mutex<Wanted>>;
-
 /// The process, as the tree knows it.
 #[derive(Debug)]
 pub(crate) struct Target {
-    wanted: Shared,
+    taking: Taking,
+    places: Symbolic,
+}
+
+/// Names of places in the process.
+#[derive(Debug)]
+struct Symbolic {
     symbols: Vec<(u64, String)>,
+    functions: Arc<Functions>,
+}
+
+impl Places for Symbolic {
+    fn symbol(&self, name: &str) -> Option<u64> {
+        self.symbols.iter().find(|(_, other)| other == name).map(|(address, _)| *address)
+    }
+
+    fn address(&self, function: FunctionId) -> u64 {
+        self.functions.get(function).map_or(0, |it| it.address)
+    }
 }
 
 impl Tracee for Target {
@@ -32,20 +48,19 @@ impl Tracee for Target {
     }
 
     fn want(&mut self, wanted: &Wanted) -> Result<(), Errno> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone_from(wanted);
-        Ok(())
+        self.taking.want(&wanted.probes, &self.places)
     }
 
     fn symbol(&self, name: &str) -> Option<u64> {
-        self.symbols.iter().find(|(_, other)| other == name).map(|(address, _)| *address)
+        self.places.symbol(name)
     }
 
     fn symbols(&self) -> Vec<(u64, String)> {
-        self.symbols.clone()
+        self.places.symbols.clone()
     }
 
-    fn takes_values(&self, _: FunctionId, _: u64, _: bool) -> bool {
-        false
+    fn takes_values(&self, probe: &WantedProbe) -> bool {
+        self.taking.can(probe, &self.places)
     }
 
     fn clock_offset(&self, clock: Clock) -> Option<i64> {
@@ -66,6 +81,7 @@ pub(crate) struct Process {
 struct Translation {
     /// Sites, by the functions of the tree.
     sites: Vec<FunctionId>,
+    taken: Taken,
     functions: Arc<Functions>,
     converter: Converter,
     rings: Vec<Option<Ring>>,
@@ -100,11 +116,13 @@ impl Process {
     /// Makes a tree over a program that was launched.
     ///
     /// Answers, too, with what is wrong with the events that the program declares.
-    pub(crate) fn new(stream: Stream) -> (Self, Tree, Vec<String>) {
+    pub(crate) fn new(mut stream: Stream) -> (Self, Tree, Vec<String>) {
         let (functions, sites) = table(&stream.functions());
         let functions = Arc::new(functions);
+        let taking = Taking::new(stream.take_probes(), &sites);
         let translation = Translation {
             sites,
+            taken: taking.taken(),
             functions: Arc::clone(&functions),
             converter: Converter::new(),
             rings: Vec::new(),
@@ -113,7 +131,8 @@ impl Process {
             next: 0,
         };
         let Symbols { list: symbols, declared } = Symbols::read(&stream.objects());
-        let target = Target { wanted: Shared::default(), symbols };
+        let places = Symbolic { symbols, functions: Arc::clone(&functions) };
+        let target = Target { taking, places };
         let mut tree = Tree::new(functions, Box::new(target));
         let mut troubles = Vec::new();
         for line in declared {
@@ -268,6 +287,15 @@ impl Sink for Translation {
             self.step(&mut it, step, u64::from(record.cell) * 8);
         }
         self.rings[ring] = Some(it);
+    }
+
+    fn hit(&mut self, ring: usize, hit: Hit) {
+        let Some(it) = self.rings.get_mut(ring).and_then(Option::as_mut) else { return };
+        let Some(values) = self.taken.values(&hit, &it.comm) else { return };
+        it.latest = it.latest.max(self.converter.nanoseconds(hit.tsc));
+        let (time, thread) = (it.latest, it.stacks[it.current].0);
+        let what = What::Hit { probe: ProbeId(hit.probe), parent: hit.caller, values };
+        self.happened.push(Heard::Happening(Happening { time, thread, what }));
     }
 
     fn lost(&mut self, ring: usize, count: u64) {

@@ -20,7 +20,7 @@ pub(crate) use state::EventState;
 
 use crate::functions::{FunctionId, Functions};
 use crate::instance::Instance;
-use crate::tracee::ProbeId;
+use crate::tracee::{ProbeId, WantedProbe};
 pub(crate) use definition::Definition;
 use definition::{Flavour, Trouble};
 use fields::Fields;
@@ -56,6 +56,19 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
+    /// What the process is asked for.
+    pub(crate) fn wanted(&self) -> WantedProbe {
+        let it = &self.definition;
+        let arguments = it.arguments.iter().map(|one| (one.fetch.clone(), one.kind.clone()));
+        WantedProbe {
+            id: self.id,
+            function: it.function,
+            offset: it.offset,
+            on_return: it.on_return,
+            arguments: arguments.collect(),
+        }
+    }
+
     fn is_hit(&self, on_return: bool, takes: bool, given: Option<ProbeId>) -> bool {
         let here = self.definition.on_return == on_return;
         here && given.map_or(!takes && self.definition.offset == 0, |id| id == self.id)
@@ -221,6 +234,17 @@ impl Events {
     /// Functions with probes that some instance wants to hear of.
     pub(crate) fn functions(&self) -> impl Iterator<Item = FunctionId> {
         self.hooks.keys().copied()
+    }
+
+    /// Probes that some instance wants to hear of and that take values in the process.
+    pub(crate) fn taking(&self) -> Vec<WantedProbe> {
+        let event = |&(id, at): &(EventId, usize)| Some((self.list.get(&id)?, at));
+        let events = self.hooks.values().flatten().filter_map(event);
+        let taking = events.filter(|(event, _)| event.needs_process());
+        let mut all: Vec<WantedProbe> =
+            taking.filter_map(|(event, at)| Some(event.probes.get(at)?.wanted())).collect();
+        all.sort_by_key(|probe| probe.id);
+        all
     }
 
     /// Finds out which probes some instance wants to hear of: only those are hit.

@@ -41,5 +41,5 @@ pub use errno::Errno;
 pub use events::{Fetch, REGISTERS, Type, TypeKind};
 pub use functions::{Function, FunctionId, FunctionSet, Functions};
 pub use path::Kind;
-pub use tracee::{Happening, ProbeId, ThreadId, Tracee, Value, Wanted, What};
+pub use tracee::{Happening, ProbeId, ThreadId, Tracee, Value, Wanted, WantedProbe, What};
 pub use tree::{HandleId, Open, Read, Tree};

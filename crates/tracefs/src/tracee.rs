@@ -1,6 +1,7 @@
 //! What a tree needs of the process that it drives, and what it hears from there.
 
 use crate::errno::Errno;
+use crate::events::{Fetch, Type};
 use crate::functions::{FunctionId, FunctionSet};
 use std::fmt;
 
@@ -76,6 +77,23 @@ pub enum What {
 pub struct Wanted {
     /// The functions of which calls are wanted.
     pub functions: FunctionSet,
+    /// Probes for which the process takes values.
+    pub probes: Vec<WantedProbe>,
+}
+
+/// A probe that takes values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedProbe {
+    /// Its number.
+    pub id: ProbeId,
+    /// The function that it is on.
+    pub function: FunctionId,
+    /// How far into it.
+    pub offset: u64,
+    /// Hit when the function returns.
+    pub on_return: bool,
+    /// Its arguments: where each is, and what it is taken for.
+    pub arguments: Vec<(Fetch, Type)>,
 }
 
 /// The process that a tree drives.
@@ -96,7 +114,7 @@ pub trait Tracee: Send + fmt::Debug {
     fn symbols(&self) -> Vec<(u64, String)>;
 
     /// Whether a probe can take values there.
-    fn takes_values(&self, function: FunctionId, offset: u64, on_return: bool) -> bool;
+    fn takes_values(&self, probe: &WantedProbe) -> bool;
 
     /// Offset in the nanoseconds of another clock against `CLOCK_MONOTONIC`; `None` if there is no
     /// such clock.

@@ -294,7 +294,7 @@ impl Tree {
         let functions = &self.functions;
         self.instances.iter_mut().flatten().for_each(|instance| instance.choose(functions));
         self.events.choose(&self.instances);
-        let wanted = Wanted { functions: self.all_wanted() };
+        let wanted = Wanted { functions: self.all_wanted(), probes: self.events.taking() };
         if wanted == self.wanted {
             return Ok(());
         }

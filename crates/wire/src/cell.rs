@@ -19,6 +19,8 @@ pub const AFTER_ENTER: u64 = 0x0a;
 pub const AFTER_LEAVE: u64 = IN_SLOT_LAST;
 /// Offset of the site index (`u32`).
 pub const THUNK_SITE: u64 = 0x38;
+/// Offset of the word that names the site's probes (`u32`), see [`crate::probe`]; 0: none.
+pub const THUNK_PROBES: u64 = 0x3c;
 /// Offset of the address of the slot table (`u64`), for the unwind rule.
 pub const THUNK_SLOTS: u64 = 0x40;
 

@@ -12,9 +12,10 @@ pub mod attach;
 pub mod block;
 pub mod cell;
 pub mod message;
+pub mod probe;
 pub mod raw;
 pub mod record;
 pub mod segment;
 
 /// Raised with every change of a layout in this crate.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

@@ -49,6 +49,8 @@ pub struct Hello {
     pub full: u64,
     /// Entries of the code that completes the environment for `execve`, `fexecve`, `execveat`.
     pub exec: [u64; 3],
+    /// Entry of the code that takes values for probes.
+    pub probe: u64,
 }
 
 /// The controller's answer.
@@ -183,7 +185,7 @@ impl Hello {
             self.exec[0],
             self.exec[1],
             self.exec[2],
-            0,
+            self.probe,
         ]
     }
 
@@ -207,6 +209,7 @@ impl Hello {
             thread: w[10],
             full: w[11],
             exec: [w[12], w[13], w[14]],
+            probe: w[15],
         })
     }
 }

@@ -4,6 +4,7 @@
 //! 0                 header (one page)
 //! 4096              thread entries, THREAD_BYTES each
 //! ring_offset(..)   rings, ring_bytes each (a power of two, whole pages)
+//! probes_offset(..) programs of probes, see `probe`
 //! ```
 //!
 //! The agent writes records and thread entries, the controller writes `tail`, `closed` and
@@ -97,8 +98,14 @@ pub const fn ring_offset(ring_count: usize, ring_bytes: u64, index: usize) -> u6
     entries as u64 + index as u64 * ring_bytes
 }
 
+/// Offset of the programs of probes.
+#[must_use]
+pub const fn probes_offset(ring_count: usize, ring_bytes: u64) -> u64 {
+    ring_offset(ring_count, ring_bytes, ring_count)
+}
+
 /// Bytes of a whole segment.
 #[must_use]
 pub const fn segment_bytes(ring_count: usize, ring_bytes: u64) -> u64 {
-    ring_offset(ring_count, ring_bytes, ring_count)
+    probes_offset(ring_count, ring_bytes) + crate::probe::AREA_BYTES
 }

@@ -135,6 +135,7 @@ fn begin(segment: u64, rings: u64, ring_bytes: u64) -> Result<(), Errno> {
         thread,
         full,
         exec: slow::exec_entries(),
+        probe: slow::probe_entry(),
     };
     for (index, value) in hello.to_words().into_iter().enumerate() {
         word(attach::HELLO + 8 * index).store(value, Ordering::Relaxed);

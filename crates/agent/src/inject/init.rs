@@ -74,6 +74,7 @@ fn arrange(ours: Ours) -> Result<(), Errno> {
         thread: thread_entry,
         full,
         exec: slow::exec_entries(),
+        probe: slow::probe_entry(),
     };
     socket.send(&hello.to_words())?;
     let received = socket.receive()?;

@@ -177,6 +177,7 @@ fn adopt() -> Result<(), Errno> {
         thread: 0,
         full: 0,
         exec: [0; 3],
+        probe: 0,
     };
     socket.send(&hello.to_words())?;
     let received = socket.receive()?;

@@ -95,11 +95,14 @@ global_asm!(
     stub!("sledge_exec_path", "mov rdi, rbp; mov esi, 8; mov edx, 1; call {exec}"),
     stub!("sledge_exec_descriptor", "mov rdi, rbp; mov esi, 8; xor edx, edx; call {exec}"),
     stub!("sledge_exec_at", "mov rdi, rbp; mov esi, 9; xor edx, edx; call {exec}"),
+    // The other callee-saved registers are as they were.
+    stub!("sledge_probe", "mov rdi, rbp; mov rsi, r12; mov rdx, r13; mov rcx, r14; mov r8, r15; call {probe}"),
     ".popsection",
     cover = sym cover,
     thread = sym arrange_thread,
     full = sym full_ring,
     exec = sym super::exec::complete_environment,
+    probe = sym super::probe::hit,
 );
 
 unsafe extern "C" {
@@ -109,6 +112,7 @@ unsafe extern "C" {
     static sledge_exec_path: u8;
     static sledge_exec_descriptor: u8;
     static sledge_exec_at: u8;
+    static sledge_probe: u8;
 }
 
 /// Addresses of the slow paths: cover, thread, full.
@@ -127,6 +131,17 @@ pub(crate) fn exec_entries() -> [u64; 3] {
         (&raw const sledge_exec_descriptor).addr() as u64,
         (&raw const sledge_exec_at).addr() as u64,
     ]
+}
+
+/// Address of the code that takes values for probes.
+pub(crate) fn probe_entry() -> u64 {
+    (&raw const sledge_probe).addr() as u64
+}
+
+/// The slot of a stack cell, where it has one.
+pub(crate) fn slot(cell: u64) -> Option<u64> {
+    let distance = SLOTS.0.get((cell >> SLOT_SHIFT) as usize)?.load(Ordering::Acquire);
+    (distance != 0).then(|| cell.wrapping_add(distance))
 }
 
 /// Gives the 16 MiB around a stack cell their slots.
@@ -157,7 +172,7 @@ extern "C" fn arrange_thread() {
     without_signals(thread::arrange);
 }
 
-extern "C" fn full_ring() {
+pub(crate) extern "C" fn full_ring() {
     if thread::drop_one() {
         return;
     }

@@ -275,12 +275,60 @@ fn stop_dropping(block: &mut Block, index: u64) {
     block.limit = block.cursor + ring / 4;
 }
 
+/// Room for records in a ring, reserved at once: those of a signal's handler go before or behind.
+pub(crate) struct Place {
+    base: u64,
+    mask: u64,
+    first: u64,
+}
+
+impl Place {
+    /// Writes one of the records.
+    pub(crate) fn write(&self, index: u64, record: Record) {
+        write_at(self.base + ((self.first + index * RECORD_BYTES) & self.mask), record);
+    }
+}
+
+/// A word of a thread's block, if it has one.
+fn word_of(block: *mut Block, at: usize) -> Option<u64> {
+    // SAFETY: generated code found the block the same way; the offset is one of its fields.
+    (!block.is_null()).then(|| unsafe { block.cast::<u64>().byte_add(at).read_volatile() })
+}
+
+/// Reserves room for records that belong together; `None` if this thread drops, or does not
+/// record. They may go over the limit by [`sledge_wire::probe::MOST_RECORDS`]: the margin has room.
+pub(crate) fn reserve(records: u64) -> Option<Place> {
+    if word_of(current(), BLOCK_CURSOR)? >= word_of(current(), BLOCK_LIMIT)? {
+        super::slow::full_ring();
+    }
+    let block = current();
+    let owner = word_of(block, offset_of!(Block, owner))?;
+    if matches!(owner, 0 | NOBODY) {
+        return None;
+    }
+    if word_of(block, offset_of!(Block, resume))? != 0 {
+        entry_long(owner - 1, segment::THREAD_LOST).fetch_add(1, Ordering::Relaxed);
+        return None;
+    }
+    let mut first = records * RECORD_BYTES;
+    // SAFETY: the thread's own block; one instruction, so that handlers go before or behind.
+    unsafe {
+        asm!("xadd qword ptr [{}], {}", in(reg) block.byte_add(BLOCK_CURSOR), inout(reg) first,
+            options(nostack));
+    }
+    Some(Place { base: word_of(block, BLOCK_BASE)?, mask: word_of(block, BLOCK_MASK)?, first })
+}
+
 /// Appends a record as generated code does: the time last, it commits.
 fn write(block: &mut Block, record: Record) {
     let at = block.base + (block.cursor & block.mask);
     block.cursor += RECORD_BYTES;
+    write_at(at, record);
+}
+
+fn write_at(at: u64, record: Record) {
     let (tsc, tail) = record.encode();
-    // SAFETY: within the ring: `base` and `mask` say so.
+    // SAFETY: within the ring: its base and mask say so.
     let words = unsafe { &*(at as *const [AtomicU64; 2]) };
     words[1].store(tail, Ordering::Relaxed);
     words[0].store(tsc, Ordering::Release);

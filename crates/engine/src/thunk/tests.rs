@@ -14,6 +14,7 @@ const AGENT: AgentLayout = AgentLayout {
     thread: 0x7eff_ffff_f100,
     full: 0x7eff_ffff_f200,
     exec: [0x7eff_ffff_f300, 0x7eff_ffff_f400, 0x7eff_ffff_f500],
+    probe: 0,
 };
 const SITE: u32 = 0x0102_0304;
 

@@ -115,8 +115,7 @@ impl Tree {
         let taken = |probe: &super::Probe| {
             let it = &probe.definition;
             let values = it.arguments.iter().any(|argument| argument.fetch.needs_process());
-            (!values && it.offset == 0)
-                || self.tracee.takes_values(it.function, it.offset, it.on_return)
+            (!values && it.offset == 0) || self.tracee.takes_values(&probe.wanted())
         };
         event.probes.iter().all(taken)
     }

@@ -2,7 +2,7 @@
 
 use sledge_tracefs::{
     Clock, Errno, Function, FunctionId, Functions, HandleId, Happening, Open, Read, ThreadId,
-    Tracee, Tree, Wanted, What, Writer,
+    Tracee, Tree, Wanted, WantedProbe, What, Writer,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ impl Tracee for Script {
         vec![(0x9000, "counter".into())]
     }
 
-    fn takes_values(&self, _: FunctionId, _: u64, _: bool) -> bool {
+    fn takes_values(&self, _: &WantedProbe) -> bool {
         true
     }
 
