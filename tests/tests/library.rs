@@ -71,6 +71,23 @@ fn programs_traced_from_the_inside() {
     checks.finish();
 }
 
+/// Each function of the header, from C.
+#[test]
+fn verbs_in_c() {
+    let mut checks = Checks::new("the verbs in C");
+    for (how, more) in [("shared", &[][..]), ("static", &["static"][..])] {
+        checks.case(how, || {
+            let program = compile("gcc", "tests/programs/verbs.c", &format!("verbs-{how}"), more)?;
+            let finished = run(Command::new(program), b"")?;
+            if finished.text() == "all verbs\n" {
+                return Ok(());
+            }
+            Err(format!("{finished:?}").into())
+        });
+    }
+    checks.finish();
+}
+
 /// The README's examples, and what they print.
 #[test]
 fn examples_in_c() {

@@ -103,10 +103,18 @@ int sledge_switch(bool on);
 /* Where a function that was traced at some time runs without what is attached to it, or NULL. */
 void *sledge_original(const void *function);
 
-/* ftrace's files of these names. To be given back to sledge_free(). */
+/* Texts, to be given back to sledge_free(). First ftrace's files of these names. */
 char *sledge_available_filter_functions(void);
 char *sledge_enabled_functions(void);
 char *sledge_touched_functions(void);
+/* Of dyn_ftrace_total_info: how many functions can be traced, in how many objects. */
+char *sledge_totals(void);
+/* The patterns of an ops that match nothing yet, a line each. */
+char *sledge_pending(const sledge_ops *ops);
+/* The functions that it asked for and does not get: "function [module]: why" on each line. */
+char *sledge_left_out(const sledge_ops *ops);
+/* Writes the names of generated code to /tmp/perf-PID.map, for perf; returns that path. */
+char *sledge_write_perf_map(void);
 void sledge_free(char *text);
 
 /* Why the last function that failed in this thread did. Valid until the next one fails. */

@@ -8,7 +8,7 @@ use nix::libc;
 use outcome::{attempt, failed, patterns};
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::ptr::null_mut;
-use tracer::{EnterFunction, LeaveFunction, Ops, RawCallback, Registration, Tracer};
+use tracer::{EnterFunction, LeaveFunction, Ops, RawCallback, Registration, Tracer, Untraced};
 
 const SAVE_REGS: c_uint = 1;
 const SAVE_REGS_IF_SUPPORTED: c_uint = 2;
@@ -230,6 +230,45 @@ pub extern "C" fn sledge_enabled_functions() -> *mut c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn sledge_touched_functions() -> *mut c_char {
     text(|tracer| tracer.touched_functions())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn sledge_totals() -> *mut c_char {
+    text(|tracer| tracer.totals())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn sledge_write_perf_map() -> *mut c_char {
+    text(|tracer| Ok(tracer.write_perf_map()?.display().to_string()))
+}
+
+/// A line for each of something about an ops.
+///
+/// # Safety
+/// `ops` is null, or was registered and not unregistered yet.
+unsafe fn lines(
+    ops: *const Registration,
+    read: impl FnOnce(&Registration) -> Vec<String>,
+) -> *mut c_char {
+    attempt(null_mut(), || {
+        // SAFETY: the caller's.
+        let ops = unsafe { ops.as_ref() }.ok_or("no ops was given")?;
+        let text: String = read(ops).into_iter().map(|line| line + "\n").collect();
+        Ok(CString::new(text).map_err(|error| error.to_string())?.into_raw())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sledge_pending(ops: *const Registration) -> *mut c_char {
+    // SAFETY: the header asks for it.
+    unsafe { lines(ops, Registration::pending) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sledge_left_out(ops: *const Registration) -> *mut c_char {
+    let line = |one: Untraced| format!("{} [{}]: {}", one.name, one.module, one.reason);
+    // SAFETY: the header asks for it.
+    unsafe { lines(ops, |ops| ops.left_out().into_iter().map(line).collect()) }
 }
 
 #[unsafe(no_mangle)]

@@ -11,7 +11,8 @@ pub(crate) fn attempt<T>(otherwise: T, act: impl FnOnce() -> Result<T, String>) 
     let outcome = catch_unwind(AssertUnwindSafe(act));
     let outcome = outcome.unwrap_or_else(|_| Err("a defect of sledge: it panicked".into()));
     outcome.unwrap_or_else(|why| {
-        LAST.set(CString::new(why.replace('\0', " ")).ok());
+        // In a thread that ends, it may be gone.
+        let _ = LAST.try_with(|last| last.replace(CString::new(why.replace('\0', " ")).ok()));
         otherwise
     })
 }
@@ -22,7 +23,8 @@ pub(crate) fn failed(error: tracer::Error) -> String {
 
 /// The last failure of this thread.
 pub(crate) fn last() -> *const c_char {
-    LAST.with_borrow(|last| last.as_ref().map_or(c"".as_ptr(), |last| last.as_ptr()))
+    let text = LAST.try_with(|last| last.borrow().as_ref().map(|last| last.as_ptr()));
+    text.ok().flatten().unwrap_or(c"".as_ptr())
 }
 
 /// Patterns, a line each; none for null.
