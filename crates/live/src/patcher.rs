@@ -268,14 +268,29 @@ impl<H: Host> Patcher<H> {
                 Ok(told.collect())
             }
             Err(fault) => {
-                self.failed = true;
-                let all = self.sites.iter().filter(|site| !site.gone);
-                let all: Vec<usize> = all.map(|site| site.patch).collect();
-                // The first failure is the one to tell; what cannot be undone still traps safely.
-                let _ = self.change(&all, Goal::Original);
+                self.undo();
                 Err(fault.into())
             }
         }
+    }
+
+    /// For a caller that found itself to be wrong: everything is disarmed and stays so.
+    ///
+    /// # Errors
+    /// When traps cannot be handled; nothing is written then.
+    pub fn give_up(&mut self) -> Result<(), PatcherError> {
+        self.failed = true;
+        self.host.ready()?;
+        self.undo();
+        Ok(())
+    }
+
+    fn undo(&mut self) {
+        self.failed = true;
+        let all = self.sites.iter().filter(|site| !site.gone);
+        let all: Vec<usize> = all.map(|site| site.patch).collect();
+        // The first failure is the one to tell; what cannot be undone still traps safely.
+        let _ = self.change(&all, Goal::Original);
     }
 
     fn change(&mut self, chosen: &[usize], goal: Goal) -> Result<Vec<(usize, Refusal)>, Fault> {

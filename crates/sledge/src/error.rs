@@ -39,6 +39,9 @@ pub enum Error {
         /// Their numbers.
         threads: Vec<i32>,
     },
+    /// A panic in the middle of a change: everything was disarmed, and the program goes on.
+    #[error("a defect of sledge: everything was disarmed, and nothing is traced any more")]
+    Defect,
     /// All 64 thread filters are in use.
     #[error("{} ops have a thread filter already", crate::filters::MOST)]
     TooManyThreadFilters,

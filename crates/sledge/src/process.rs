@@ -7,9 +7,10 @@ use crate::thread::{self, Quiet, Seen};
 use nix::libc;
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError, TryLockError};
+use std::thread::panicking;
 use std::time::{Duration, Instant};
 
 static CORE: Mutex<Option<Core>> = Mutex::new(None);
@@ -23,8 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const NAP: Duration = Duration::from_micros(50);
 
 /// The core, locked. What this thread calls meanwhile reaches no guarded callback.
+///
+/// A panic meanwhile leaves nobody knows what: everything is disarmed then, and stays so.
 pub(crate) struct Locked {
     core: MutexGuard<'static, Option<Core>>,
+    /// Whether the thread was panicking already, which is none of ours.
+    panicking: bool,
     _quiet: Quiet,
 }
 
@@ -35,11 +40,14 @@ impl Locked {
         let quiet = Quiet::begin();
         watch_forks();
         let mut core = lock();
+        if CORE.is_poisoned() {
+            return Err(Error::Defect);
+        }
         if core.is_none() {
             *core = Some(Core::new()?);
         }
         HOLDER.store(thread::number(), Ordering::SeqCst);
-        Ok(Self { core, _quiet: quiet })
+        Ok(Self { core, panicking: panicking(), _quiet: quiet })
     }
 
     /// The same for who has a lock that the holder may need; `None` if it takes too long, or if there
@@ -57,7 +65,7 @@ impl Locked {
                 Ok(core) if core.is_none() => return None,
                 Ok(core) => {
                     HOLDER.store(own, Ordering::SeqCst);
-                    return Some(Self { core, _quiet: quiet });
+                    return Some(Self { core, panicking: panicking(), _quiet: quiet });
                 }
                 Err(TryLockError::Poisoned(_)) => return None,
                 Err(TryLockError::WouldBlock) if begin.elapsed() > PATIENCE => return None,
@@ -73,6 +81,9 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
+        if panicking() && !self.panicking {
+            let _ = catch_unwind(AssertUnwindSafe(|| self.core().give_up()));
+        }
         HOLDER.store(0, Ordering::SeqCst);
     }
 }
@@ -228,3 +239,6 @@ extern "C" fn in_child() {
     UNLOADING.store(0, Ordering::SeqCst);
     in_parent();
 }
+
+#[cfg(test)]
+mod tests;

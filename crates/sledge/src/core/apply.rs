@@ -238,6 +238,15 @@ impl Core {
         self.placed.iter().for_each(|(_, placed)| placed.place.call(self.nothing, None));
     }
 
+    /// After a defect of ours: calls come to no callback, and all original bytes are put back where
+    /// that is safe. Nothing is freed: what is believed about it may be wrong.
+    pub(crate) fn give_up(&mut self) {
+        self.let_go();
+        if await_unblocked().is_ok() {
+            let _ = self.patcher.give_up();
+        }
+    }
+
     /// Places the sites that are not yet, object by object.
     fn place(&mut self, sites: impl Iterator<Item = SiteIndex>) -> Result<(), Error> {
         let mut missing: Vec<SiteIndex> = sites
