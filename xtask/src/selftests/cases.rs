@@ -51,7 +51,7 @@ impl Outcome {
 pub(crate) const NOT_RUN: &str = "ftrace/func_hotplug.tc";
 
 /// Parts of paths, and why those cases do not pass.
-const REASONS: [(&str, &str); 33] = [
+const REASONS: [(&str, &str); 36] = [
     (NOT_RUN, "not run: takes a CPU of the machine away, which no process has"),
     ("00basic/mount_options.tc", "mounts a kernel file system by type"),
     ("00basic/test_ownership.tc", "mounts a kernel file system by type"),
@@ -83,6 +83,9 @@ const REASONS: [(&str, &str); 33] = [
     ("selftest/bashisms.tc", "checks the scripts themselves, by checkbashisms"),
     ("trigger/inter-event/", "no synthetic events and no histogram actions"),
     ("trigger/trigger-trace-marker-synthetic", "no synthetic events"),
+    ("trigger/trigger-hist.tc", "expects the shell's own forks"),
+    ("trigger/trigger-hist-mod.tc", "expects the shell's own forks"),
+    ("trigger/trigger-multihist.tc", "expects the shell's own forks; shares a histogram"),
     ("trigger/trigger-hist-expressions.tc", "no histogram variables"),
     ("event-filter-function.tc", "traces what the shell's ls does"),
 ];
