@@ -4,7 +4,7 @@
 
 use sledge_tests::{
     Checks, Invocation, PROGRAMS, Program, Trouble, invoke, invoke_by, run, scratch,
-    target_directory,
+    target_directory, tool,
 };
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -110,5 +110,46 @@ fn examples_in_c() {
             });
         }
     }
+    checks.finish();
+}
+
+/// gdb shows generated code by name, and goes through it.
+#[test]
+fn debuggers_are_told() {
+    let mut checks = Checks::new("gdb and the library");
+    checks.case("bt", || {
+        tool("gdb")?;
+        let program = compile("gcc", "tests/programs/debugged.c", "debugged", &["-g", "-O1"])?;
+        let mut gdb = Command::new("gdb");
+        gdb.args(["-nx", "-batch", "-ex", "set confirm off", "-ex", "set debuginfod enabled off"]);
+        let commands =
+            ["break sledge_tell_debuggers", "run", "finish", "break innermost", "continue"];
+        let more = ["bt", "delete", "break in_callback", "continue", "bt"];
+        for command in commands.iter().chain(&more) {
+            gdb.arg("-ex").arg(command);
+        }
+        let text = run(
+            {
+                gdb.arg(program);
+                gdb
+            },
+            b"",
+        )?
+        .text();
+        let frames = |text: &str| {
+            let frames = text.lines().filter(|line| line.starts_with('#'));
+            let name = |line: &str| {
+                let name = line.split(" (").next().unwrap_or_default();
+                name.rsplit(' ').next().unwrap_or_default().to_owned()
+            };
+            frames.map(name).collect::<Vec<_>>()
+        };
+        let all = frames(&text);
+        let inside = ["innermost", "middle", "sledge_hooked:middle", "outermost"];
+        let inside = [&inside[..], &["sledge_hooked:outermost", "main"]].concat();
+        let found = |wanted: &[&str]| all.windows(wanted.len()).any(|some| some == wanted);
+        let callback = ["sledge_leave", "outermost", "sledge_hooked:outermost", "main"];
+        if found(&inside) && found(&callback) { Ok(()) } else { Err(text.into()) }
+    });
     checks.finish();
 }

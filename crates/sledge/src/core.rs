@@ -99,7 +99,7 @@ pub(crate) struct Core {
     /// Trampolines of sets that have their own.
     sets: HashMap<SetId, Trampolines>,
     hooks: Option<Hooks>,
-    frames: Frames,
+    pub(crate) frames: Frames,
     /// Whether the loader tells of objects; `None` as long as that was not tried.
     pub(crate) watching: Option<bool>,
     dispatcher: Dispatcher,

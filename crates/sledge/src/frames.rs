@@ -47,6 +47,11 @@ impl Frames {
         self.unwinders.iter().for_each(|unwinder| tell(*unwinder, table));
     }
 
+    /// All of them.
+    pub(crate) fn tables(&self) -> &[&'static [u8]] {
+        &self.tables
+    }
+
     /// An object was loaded: if it is an unwinder, it learns of all tables. Says whether it has one
     /// that cannot be told.
     pub(crate) fn meet(&mut self, loaded: &Loaded) -> bool {

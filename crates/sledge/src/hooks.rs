@@ -68,6 +68,11 @@ impl Hooks {
         Ok(Self { free: code, words, leave, first: known, leaving: None, preserve: None, offsets })
     }
 
+    /// Where returns go now.
+    pub(crate) fn leaving(&self) -> Option<Range<u64>> {
+        self.leaving.clone()
+    }
+
     /// What returns must save for one more client, if that is more than before.
     pub(crate) fn must_save(&self, preserve: Preserve) -> Option<Preserve> {
         let all = self.preserve.map_or(preserve, |before| before.and(preserve));

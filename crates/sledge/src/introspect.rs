@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::list;
 use crate::process::Locked;
 use crate::tracer::Tracer;
-use crate::{Error, perf_map};
+use crate::{Error, gdb, perf_map};
 use sledge_discover::names::demangle;
 use sledge_engine::ops::{OpsId, SetId, Symbols};
 use std::path::PathBuf;
@@ -53,6 +53,20 @@ impl Tracer {
     pub fn write_perf_map(&self) -> Result<PathBuf, Error> {
         let names = Locked::new()?.core().code_names();
         perf_map::write(&names).map_err(Error::system("writing the perf map"))
+    }
+}
+
+impl Tracer {
+    /// Tells debuggers what generated code is called and how it is unwound, as of now: gdb's `bt` goes
+    /// through it, in this process, attached then or later.
+    ///
+    /// # Errors
+    /// When there is no tracer.
+    pub fn tell_debuggers(&self) -> Result<(), Error> {
+        let mut locked = Locked::new()?;
+        let core = locked.core();
+        gdb::tell(&core.code_names(), core.frames.tables());
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ mod error;
 mod exits;
 mod filters;
 mod frames;
+mod gdb;
 mod hooks;
 mod introspect;
 mod list;

@@ -44,6 +44,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "crates/sledge/src/exits.rs",
     "crates/sledge/src/filters.rs",
     "crates/sledge/src/frames.rs",
+    "crates/sledge/src/gdb.rs",
     "crates/sledge/src/list.rs",
     "crates/sledge/src/ops.rs",
     "crates/sledge/src/process.rs",

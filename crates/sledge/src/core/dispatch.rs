@@ -3,6 +3,7 @@
 use super::Core;
 use crate::error::Error;
 use crate::exits::{self, ExitOps, Exits};
+use crate::hooks::Hooks;
 use crate::introspect::trampoline_name;
 use crate::list::{self, Hash, List, Listed, Tests};
 use crate::sites::Place;
@@ -155,6 +156,8 @@ impl Core {
         }
         let listing = self.dispatcher.listing.as_ref();
         names.extend(listing.map(|it| (it.trampoline.clone(), "sledge_trampoline_list".into())));
+        let leaving = self.hooks.as_ref().and_then(Hooks::leaving);
+        names.extend(leaving.map(|code| (code, "sledge_leave".into())));
         for (_, placed) in self.placed.iter() {
             let name = self.symbol(placed.spot.function);
             let Place { entry, body, hooked, .. } = placed.place;
