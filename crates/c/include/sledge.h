@@ -100,9 +100,8 @@ int sledge_refresh(void);
 /* Switches all tracing off, and on again. */
 int sledge_switch(bool on);
 
-/* Tell debuggers, and perf (/tmp/perf-PID.map), what generated code is called, as of now. */
+/* Tells debuggers what generated code is called and how it is unwound, as of now. */
 int sledge_tell_debuggers(void);
-int sledge_write_perf_map(void);
 
 /* Where a function that was traced at some time runs without what is attached to it, or NULL. */
 void *sledge_original(const void *function);

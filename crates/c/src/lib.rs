@@ -208,12 +208,6 @@ pub extern "C" fn sledge_tell_debuggers() -> c_int {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn sledge_write_perf_map() -> c_int {
-    let written = || Tracer::current().and_then(|it| it.write_perf_map());
-    attempt(-1, || written().map(|_| 0).map_err(failed))
-}
-
-#[unsafe(no_mangle)]
 pub extern "C" fn sledge_original(function: *const c_void) -> *mut c_void {
     attempt(null_mut(), || {
         let body = Tracer::current().and_then(|tracer| tracer.original(function));
