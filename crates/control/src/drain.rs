@@ -1,13 +1,14 @@
 //! Drain: empties the rings of one process into the trace.
 
 use crate::error::ControlError;
+use crate::host;
 use crate::lanes::Lanes;
 use crate::rings::{Rings, Taken};
 use crate::segment::Segment;
 use crate::system;
 use sledge_filter::{CallFilter, FilterSpec};
 use sledge_trace::event::{Function, FunctionId, ObjectId, ProcessId, Ticks};
-use sledge_trace::{Host, Storage, Writer};
+use sledge_trace::{Storage, Writer};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -76,7 +77,7 @@ impl Output {
         filter: &FilterSpec,
         storage: Storage,
     ) -> Result<Self, ControlError> {
-        let mut writer = Writer::create_with(path, &Host::default(), storage)?;
+        let mut writer = Writer::create_with(path, &host::this_machine(), storage)?;
         let (ticks, nanoseconds) = system::clock_pair();
         writer.clock(Ticks(ticks), nanoseconds);
         let mut threshold = Ticks(0);

@@ -11,6 +11,7 @@
 
 pub mod drain;
 mod error;
+mod host;
 pub mod image;
 pub mod lanes;
 mod launch;
