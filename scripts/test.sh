@@ -22,6 +22,8 @@ needs=(
 	"sqlite3 --version|sqlite3"
 	"strip --version|binutils"
 	"xz --version|xz-utils"
+	"babeltrace2 --version|babeltrace2"
+	"dot -V|graphviz"
 	"clang++ -x c++ -stdlib=libc++ -rtlib=compiler-rt -unwindlib=libunwind -lunwind -o /dev/null -|clang libc++-dev libc++abi-dev libclang-rt-dev"
 )
 
@@ -51,14 +53,14 @@ cargo build --release --package sledge-cli --package sledge-c
 # Readers of what is exported, by people who are not us.
 readers=$target/readers
 python=$readers/venv/bin/python
-if ! "$python" -c "import jsonschema, perfetto" 2>/dev/null; then
-	{ python3 -m venv "$readers/venv" && timeout 300 "$python" -m pip install --quiet jsonschema perfetto protobuf; } \
-		>/dev/null 2>&1 || echo "not installed, so that some tests are skipped: Python's jsonschema, perfetto" >&2
+if ! "$python" -c "import duckdb, jsonschema, perfetto" 2>/dev/null; then
+	{ python3 -m venv "$readers/venv" && timeout 300 "$python" -m pip install --quiet duckdb jsonschema perfetto protobuf pytz; } \
+		>/dev/null 2>&1 || echo "not installed, so that some tests are skipped: Python's duckdb, jsonschema, perfetto" >&2
 fi
-if ! [ -d "$readers/node/node_modules/speedscope" ]; then
+if ! [ -d "$readers/node/node_modules/speedscope" ] || ! [ -d "$readers/node/node_modules/mermaid" ]; then
 	mkdir -p "$readers/node"
-	timeout 300 npm install --prefix "$readers/node" --ignore-scripts --no-audit --no-fund speedscope \
-		>/dev/null 2>&1 || echo "not installed, so that some tests are skipped: npm's speedscope" >&2
+	timeout 300 npm install --prefix "$readers/node" --ignore-scripts --no-audit --no-fund speedscope pprof-format mermaid jsdom \
+		>/dev/null 2>&1 || echo "not installed, so that some tests are skipped: npm's speedscope, pprof-format, mermaid" >&2
 fi
 
 export SLEDGE_BIN=${SLEDGE_BIN:-$target/release/sledge}

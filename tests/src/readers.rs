@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::checks::Trouble;
-use crate::run::{End, run, sledge, target_directory};
+use crate::run::{End, run, sledge, target_directory, tool};
 use crate::trace::{Event, Kind};
 
 /// One call, as everyone must see it.
@@ -25,9 +26,17 @@ pub struct Call {
     pub end: u64,
 }
 
+#[derive(Debug)]
+struct Open {
+    name: String,
+    start: u64,
+    /// Its depth, as the dump has it: among the calls of all stacks.
+    depth: usize,
+}
+
 #[derive(Debug, Default)]
 struct Running {
-    stacks: Vec<Vec<(String, u64)>>,
+    stacks: Vec<Vec<Open>>,
     current: usize,
 }
 
@@ -36,6 +45,21 @@ struct Running {
 /// # Errors
 /// When they do not nest.
 pub fn calls(events: &[Event]) -> Result<Vec<Call>, Trouble> {
+    calls_with(events, |on_stack, _| on_stack)
+}
+
+/// The same, with their depths among the calls of all stacks of their thread.
+///
+/// # Errors
+/// When they do not nest.
+pub fn calls_across_stacks(events: &[Event]) -> Result<Vec<Call>, Trouble> {
+    calls_with(events, |_, told| told)
+}
+
+fn calls_with(
+    events: &[Event],
+    choose: impl Fn(usize, usize) -> usize,
+) -> Result<Vec<Call>, Trouble> {
     let mut threads: BTreeMap<(u32, u32), Running> = BTreeMap::new();
     let mut calls = Vec::new();
     for event in events {
@@ -44,19 +68,25 @@ pub fn calls(events: &[Event]) -> Result<Vec<Call>, Trouble> {
         let wanted = running.current.max(event.stack) + 1;
         running.stacks.resize_with(wanted.max(running.stacks.len()), Vec::new);
         match event.kind {
-            Kind::Entry => running.stacks[running.current].push((event.func.clone(), at)),
+            Kind::Entry => running.stacks[running.current].push(Open {
+                name: event.func.clone(),
+                start: at,
+                depth: event.depth as usize,
+            }),
             Kind::Exit => {
                 let stack = &mut running.stacks[running.current];
-                let (name, start) = stack.pop().ok_or("an exit without an entry")?;
+                let Open { name, start, depth } = stack.pop().ok_or("an exit without an entry")?;
                 if name != event.func || event.duration_ns.is_some_and(|took| took != at - start) {
                     return Err(format!("{} ended, {name} is open", event.func).into());
                 }
-                calls.push(Call { tid, start, depth: stack.len(), name, end: at });
+                let depth = choose(stack.len(), depth);
+                calls.push(Call { tid, start, depth, name, end: at });
             }
             Kind::Switch => running.current = event.stack,
             Kind::ThreadEnd => {
                 for stack in std::mem::take(running).stacks {
-                    for (depth, (name, start)) in stack.into_iter().enumerate() {
+                    for (on_stack, Open { name, start, depth }) in stack.into_iter().enumerate() {
+                        let depth = choose(on_stack, depth);
                         calls.push(Call { tid, start, depth, name, end: at });
                     }
                 }
@@ -101,19 +131,11 @@ pub fn read(script: &str, arguments: &[&Path]) -> Result<Read, Trouble> {
     if !python.is_file() {
         return Err(Trouble::Skip(format!("no Python with readers ({script}): scripts/test.sh")));
     }
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers");
     let mut command = Command::new(python);
-    command.arg("-B").arg(directory.join(script)).args(arguments);
-    let finished = run(command, b"")?;
-    let said = finished.errors();
-    if let Some(missing) = said.lines().find(|line| line.starts_with("ModuleNotFoundError")) {
-        return Err(Trouble::Skip(format!("{script}: {missing}")));
-    }
-    if finished.end != End::Exited(0) {
-        return Err(format!("{script}: {said}").into());
-    }
+    command.arg("-B").arg(scripts().join(script)).args(arguments);
+    let text = said_by(script, command)?;
     let mut read = Read::default();
-    for line in finished.text().lines() {
+    for line in text.lines() {
         match line.strip_prefix("# ") {
             Some(remark) => read.remarks.push(remark.to_owned()),
             None => {
@@ -125,6 +147,39 @@ pub fn read(script: &str, arguments: &[&Path]) -> Result<Read, Trouble> {
     }
     read.calls.sort();
     Ok(read)
+}
+
+/// Runs a script of `readers/` by node, and gives its lines: JSON.
+///
+/// # Errors
+/// Skips where node or a package is missing; fails where the reader does.
+pub fn read_by_node(script: &str, arguments: &[&Path]) -> Result<Vec<Value>, Trouble> {
+    let modules = node_modules("")?;
+    let mut command = Command::new(tool("node")?);
+    command.arg(scripts().join(script)).args(arguments).arg(&modules).env("NODE_PATH", &modules);
+    let text = said_by(script, command)?;
+    let parse = |line: &str| serde_json::from_str(line).map_err(|error| error.to_string().into());
+    text.lines().map(parse).collect()
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("readers")
+}
+
+/// What a reader prints.
+fn said_by(script: &str, command: Command) -> Result<String, Trouble> {
+    let finished = run(command, b"")?;
+    let said = finished.errors();
+    let missing =
+        ["ModuleNotFoundError", "Error: Cannot find module", "Error [ERR_MODULE_NOT_FOUND]"];
+    let is_missing = |line: &&str| missing.iter().any(|error| line.starts_with(error));
+    if let Some(missing) = said.lines().find(is_missing) {
+        return Err(Trouble::Skip(format!("{script}: {missing}")));
+    }
+    if finished.end != End::Exited(0) {
+        return Err(format!("{script}: {said}").into());
+    }
+    Ok(finished.text())
 }
 
 /// A file that an npm package brings.

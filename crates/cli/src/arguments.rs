@@ -468,6 +468,16 @@ pub(crate) enum ExportFormat {
     Speedscope,
     /// Folded stacks with nanoseconds: flamegraph.pl, inferno
     Folded,
+    /// pprof's profile: go tool pprof, and who reads the same
+    Pprof,
+    /// Who calls whom, for Graphviz
+    Graphviz,
+    /// Who calls whom, for Mermaid: what took most time of it
+    Mermaid,
+    /// A directory in the Common Trace Format 1.8: babeltrace2, Trace Compass
+    Ctf,
+    /// A directory of tables: DuckDB, Spark, Trino, ClickHouse
+    Parquet,
 }
 
 /// `sledge export`.

@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use sledge_export::{Chrome, Folded, Perfetto, Speedscope};
+use anyhow::Context;
+use sledge_export::{Chrome, Ctf, Folded, Graphviz, Mermaid, Parquet, Perfetto, Pprof, Speedscope};
 
 use crate::arguments::{Colour, ExportArgs, ExportFormat, ScreenArgs};
 use crate::demangle::names;
@@ -18,7 +19,10 @@ use crate::screen::Screen;
 pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let input = Input::open(&args.input, &args.filter)?;
     check_output(args)?;
-    to_file(&input, args)?;
+    match args.format {
+        ExportFormat::Ctf | ExportFormat::Parquet => to_directory(&input, args)?,
+        _ => to_file(&input, args)?,
+    }
     honesty::tell(&input.trace, args.names.demangle);
     Ok(())
 }
@@ -36,8 +40,30 @@ fn to_file(input: &Input, args: &ExportArgs) -> anyhow::Result<()> {
             input.events(&mut Speedscope::new(out, names, &waiting_room(args)))?;
         }
         ExportFormat::Folded => input.events(&mut Folded::new(out, names))?,
+        ExportFormat::Pprof => input.events(&mut Pprof::new(out, names, input.trace.host()))?,
+        ExportFormat::Graphviz => input.events(&mut Graphviz::new(out, names))?,
+        ExportFormat::Mermaid => input.events(&mut Mermaid::new(out, names))?,
+        ExportFormat::Ctf | ExportFormat::Parquet => {}
     }
     screen.close()
+}
+
+fn to_directory(input: &Input, args: &ExportArgs) -> anyhow::Result<()> {
+    let Some(directory) = &args.output.output else {
+        let what = "this format is a directory of files";
+        return Err(Failure::misuse(what, "name one with -o DIRECTORY").into());
+    };
+    let (names, host) = (names(args.names.demangle), input.trace.host());
+    let shown = || format!("cannot write into {}", directory.display());
+    if args.format == ExportFormat::Parquet {
+        let mut tables = Parquet::new(directory, names, host).with_context(shown)?;
+        return input.events(&mut tables).with_context(shown);
+    }
+    let mut sink = Ctf::new(directory, names, host).map_err(|error| {
+        let what = format!("cannot write into {}: {error}", directory.display());
+        Failure::new(what, "name a directory that is empty, or not there yet, with -o DIRECTORY")
+    })?;
+    input.events(&mut sink).with_context(shown)
 }
 
 /// Where temporary files go: beside the output, where there is room for it.
@@ -70,8 +96,5 @@ fn check_output(args: &ExportArgs) -> Result<(), Failure> {
 }
 
 fn is_binary(format: ExportFormat) -> bool {
-    match format {
-        ExportFormat::Perfetto => true,
-        ExportFormat::Chrome | ExportFormat::Speedscope | ExportFormat::Folded => false,
-    }
+    matches!(format, ExportFormat::Perfetto | ExportFormat::Pprof)
 }
