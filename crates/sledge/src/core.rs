@@ -153,11 +153,7 @@ impl Core {
     /// Takes in objects that were loaded, and drops those that were unloaded.
     pub(crate) fn refresh(&mut self) -> Result<(), Error> {
         let mappings = objects::mappings().map_err(Error::system("reading the mappings"))?;
-        let is_mapped = |loaded: &Loaded| {
-            mappings
-                .iter()
-                .any(|map| map.execute && map.path == loaded.path && map.start == loaded.text.start)
-        };
+        let is_mapped = |loaded: &Loaded| mappings.iter().any(|map| loaded.is_in(map));
         let gone: Vec<ObjectKey> = self
             .objects
             .iter()

@@ -6,8 +6,10 @@ use sledge_discover::{DiscoverError, Object, Returns};
 use sledge_engine::islands::AddressSpace;
 use sledge_engine::ops::{FunctionInfo, ObjectInfo, SiteIndex};
 use sledge_live::trap;
+use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,7 +69,8 @@ pub(crate) fn space() -> io::Result<AddressSpace> {
 
 /// Paths of the mapped objects; the program first.
 pub(crate) fn paths(mappings: &[Mapping]) -> io::Result<Vec<PathBuf>> {
-    let mut paths = vec![std::fs::read_link("/proc/self/exe")?];
+    let program = std::fs::read_link("/proc/self/exe")?;
+    let mut paths = vec![undeleted(&program).to_owned()];
     for mapping in mappings {
         let object = mapping.execute && mapping.inode != 0 && !mapping.shared;
         if object && !mapping.deleted() && !paths.contains(&mapping.path) {
@@ -77,7 +80,18 @@ pub(crate) fn paths(mappings: &[Mapping]) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// A path as it was: files that are replaced while they are mapped go on under a longer name.
+fn undeleted(path: &Path) -> &Path {
+    let bytes = path.as_os_str().as_bytes();
+    Path::new(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)))
+}
+
 impl Loaded {
+    /// Whether a mapping is the begin of this object's code. Its file may have been replaced since.
+    pub(crate) fn is_in(&self, map: &Mapping) -> bool {
+        map.execute && map.start == self.text.start && undeleted(&map.path) == self.path
+    }
+
     /// Reads an object that is mapped; `None` if what is mapped there is no object of its file.
     pub(crate) fn read(
         path: &Path,
