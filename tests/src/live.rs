@@ -231,6 +231,12 @@ impl Watching {
         Ok(watching)
     }
 
+    /// The id of the process that records.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn errors(&self) -> Result<String, Trouble> {
         Ok(fs::read_to_string(&self.errors)?)
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sledge_tests::{
@@ -149,6 +150,41 @@ fn a_process_is_entered_over_and_over() -> Result<(), Trouble> {
     live.look()?.same_as(&before)
 }
 
+/// The recorder stops reading until threads wait for room, then goes on and leaves at once.
+fn a_process_is_left_while_its_threads_wait() -> Result<(), Trouble> {
+    let mut live = rounds()?;
+    let pid = live.pid();
+    let (lines, end) = (AtomicU64::new(0), AtomicBool::new(false));
+    let stalled = || {
+        let before = lines.load(Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(200));
+        lines.load(Ordering::Relaxed) == before
+    };
+    let left = || {
+        let mut watching = Watching::start(pid, &["-P", "^(leaf|twice|jumps)$"])?;
+        signal("STOP", watching.pid())?;
+        let begun = Instant::now();
+        while !stalled() && begun.elapsed() < Duration::from_secs(60) {}
+        signal("INT", watching.pid())?;
+        signal("CONT", watching.pid())?;
+        watching.wait()?;
+        assert_untouched(pid)
+    };
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| -> Result<(), Trouble> {
+            while !end.load(Ordering::Relaxed) {
+                live.ask()?;
+                lines.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        let left = left();
+        end.store(true, Ordering::Relaxed);
+        asks.join().map_err(|_| "it panicked")??;
+        left
+    })
+}
+
 fn a_recording_of_a_time_ends() -> Result<(), Trouble> {
     let live = rounds()?;
     let begun = Instant::now();
@@ -185,6 +221,7 @@ fn running_processes() {
     checks.case("changed meanwhile", what_is_traced_is_changed_meanwhile);
     checks.case("the hub is killed", a_process_outlives_its_hub);
     checks.case("over and over", a_process_is_entered_over_and_over);
+    checks.case("left while threads wait", a_process_is_left_while_its_threads_wait);
     checks.case("for a time", a_recording_of_a_time_ends);
     checks.case("errors", what_cannot_be_is_said);
     checks.finish();

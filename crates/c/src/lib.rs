@@ -120,6 +120,25 @@ unsafe fn with(
     })
 }
 
+/// Gives patterns to an ops.
+///
+/// # Safety
+/// As for [`with`] and [`patterns`].
+unsafe fn with_patterns(
+    ops: *const Registration,
+    texts: *const c_char,
+    set: fn(&Registration, &[&str]) -> Result<(), tracer::Error>,
+) -> c_int {
+    // SAFETY: the caller's.
+    unsafe {
+        with(ops, |ops| {
+            let texts = patterns(texts)?;
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            set(ops, &texts).map_err(failed)
+        })
+    }
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sledge_set_filter(
     ops: *mut Registration,
@@ -128,12 +147,8 @@ pub unsafe extern "C" fn sledge_set_filter(
 ) -> c_int {
     // SAFETY: the header asks for it.
     unsafe {
-        with(ops, |ops| {
-            let texts = patterns(texts)?;
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let set = if reset { ops.set_filter(&texts) } else { ops.add_filter(&texts) };
-            set.map_err(failed)
-        })
+        let set = if reset { Registration::set_filter } else { Registration::add_filter };
+        with_patterns(ops, texts, set)
     }
 }
 
@@ -145,12 +160,8 @@ pub unsafe extern "C" fn sledge_set_notrace(
 ) -> c_int {
     // SAFETY: the header asks for it.
     unsafe {
-        with(ops, |ops| {
-            let texts = patterns(texts)?;
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let set = if reset { ops.set_notrace(&texts) } else { ops.add_notrace(&texts) };
-            set.map_err(failed)
-        })
+        let set = if reset { Registration::set_notrace } else { Registration::add_notrace };
+        with_patterns(ops, texts, set)
     }
 }
 

@@ -313,9 +313,9 @@ fn welcome_fork(
     let segment = shared.segment()?;
     shared.notes().images.insert(pid, Arc::clone(&table));
     // Looked at before it runs on: it may not live for long.
-    let image = Image::of(pid)?;
+    let arrival = arrival(&Image::of(pid)?, hello, (segment, None), table);
     let send = ControlError::system("answering the agent");
-    connection.send(&shared.reply(0).to_words(), &[segment.file()]).map_err(send)?;
-    let _ = sender.send(arrival(&image, hello, (segment, None), table));
+    connection.send(&shared.reply(0).to_words(), &[arrival.segment.file()]).map_err(send)?;
+    let _ = sender.send(arrival);
     Ok(())
 }

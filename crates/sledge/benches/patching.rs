@@ -67,7 +67,6 @@ fn main() {
         batches(&tracer);
         toggles(&tracer);
         round_trips(&tracer);
-        sets(&tracer);
         stop.store(true, Relaxed);
     });
 }
@@ -149,24 +148,6 @@ fn round_trips(tracer: &Tracer) {
     }
     let each = begin.elapsed().as_secs_f64() * 1e3 / f64::from(count);
     show("register+unregister", "warm", 1, "ms", each);
-}
-
-/// Memory of a set: ten ops of which each site wants its own choice.
-fn sets(tracer: &Tracer) {
-    let count = 256;
-    let before = resident();
-    let all: Vec<_> = (0..8)
-        .map(|bit| {
-            let wanted = (0..count).filter(|number| number >> bit & 1 == 1);
-            // SAFETY: it does nothing.
-            let ops = unsafe { Ops::raw(empty, std::ptr::null_mut()) };
-            let ops = wanted.fold(ops, |ops, number| ops.filter(format!("many_a{number}")));
-            tracer.register(ops).expect("registered")
-        })
-        .collect();
-    let memory = resident().saturating_sub(before) as f64 / f64::from(count - 1);
-    show("memory", "cold", 255, "bytes a set", memory);
-    drop(all);
 }
 
 /// Milliseconds of the clock on the wall, and of this thread.

@@ -96,7 +96,7 @@ struct Kept {
 /// # Errors
 /// When there is no address space.
 pub(crate) fn prepare(cells: std::ops::Range<u64>) -> std::io::Result<u64> {
-    let table = map(TABLE_BYTES).ok_or_else(std::io::Error::last_os_error)?;
+    let table = map(TABLE_BYTES).ok_or(std::io::ErrorKind::OutOfMemory)?;
     CELLS[0].store(cells.start, Ordering::SeqCst);
     CELLS[1].store(cells.end - cells.start, Ordering::SeqCst);
     SLOTS.store(table, Ordering::SeqCst);

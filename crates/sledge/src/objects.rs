@@ -69,7 +69,7 @@ pub(crate) fn space() -> io::Result<AddressSpace> {
 
 /// Paths of the mapped objects; the program first.
 pub(crate) fn paths(mappings: &[Mapping]) -> io::Result<Vec<PathBuf>> {
-    let program = std::fs::read_link("/proc/self/exe")?;
+    let program = std::fs::read_link(SELF)?;
     let mut paths = vec![undeleted(&program).to_owned()];
     for mapping in mappings {
         let object = mapping.execute && mapping.inode != 0 && !mapping.shared;
@@ -79,6 +79,8 @@ pub(crate) fn paths(mappings: &[Mapping]) -> io::Result<Vec<PathBuf>> {
     }
     Ok(paths)
 }
+
+const SELF: &str = "/proc/self/exe";
 
 /// A path as it was: files that are replaced while they are mapped go on under a longer name.
 fn undeleted(path: &Path) -> &Path {
@@ -99,9 +101,12 @@ impl Loaded {
         program: bool,
         first_site: u32,
     ) -> Result<Option<Self>, DiscoverError> {
-        let own = |map: &&Mapping| map.execute && map.path == path;
+        // The program's file may have been replaced since it began; what it runs is still to be had.
+        let own = |map: &&Mapping| {
+            map.execute && (map.path == path || program && undeleted(&map.path) == path)
+        };
         let Some(first) = mappings.iter().find(own) else { return Ok(None) };
-        let object = Object::open(path)?;
+        let object = Object::open(if first.deleted() { Path::new(SELF) } else { path })?;
         let Some(bias) = object.bias(first) else { return Ok(None) };
         let end = mappings.iter().filter(own).map(|map| map.end).max().unwrap_or(first.end);
         let module = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -116,8 +116,8 @@ pub(crate) extern "C" fn on_loader(_: u64, _: u64, _: *const c_void, _: *mut c_v
         State::Consistent => {
             let locked = Locked::within_patience();
             let own = thread::number();
-            let done = UNLOADING.compare_exchange(own, 0, Ordering::SeqCst, Ordering::SeqCst);
-            let _ = done;
+            // Another thread's, of another namespace of the loader, stays.
+            let _ = UNLOADING.compare_exchange(own, 0, Ordering::SeqCst, Ordering::SeqCst);
             if let Some(mut locked) = locked {
                 // What fails now is tried again at the next change.
                 let _ = locked.core().refresh();

@@ -20,6 +20,19 @@ fn counted() -> (Arc<AtomicU64>, Ops) {
     (count, Ops::entry(move |_| _ = own.fetch_add(1, Relaxed)).filter("deleted::upgraded"))
 }
 
+/// Also from the beginning, and when another file has its name.
+fn begins_without_its_file() {
+    let file = std::env::current_exe().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::copy("/bin/sh", file).unwrap();
+    let tracer = Tracer::current().unwrap();
+    let (count, ops) = counted();
+    let ops = tracer.register(ops).unwrap();
+    assert_eq!(upgraded(black_box(5)), 26);
+    assert_eq!(count.load(Relaxed), 1);
+    ops.unregister().unwrap();
+}
+
 fn goes_on_without_its_file() {
     let tracer = Tracer::current().unwrap();
     let (first, before) = counted();
@@ -39,13 +52,17 @@ fn goes_on_without_its_file() {
 
 #[test]
 fn a_program_that_is_replaced_on_disk_is_traced_on() {
-    if std::env::var_os(AGAIN).is_some() {
-        return goes_on_without_its_file();
+    match std::env::var(AGAIN).as_deref() {
+        Ok("before") => return begins_without_its_file(),
+        Ok(_) => return goes_on_without_its_file(),
+        Err(_) => {}
     }
     let directory = tempfile::tempdir().unwrap();
-    let copy = directory.path().join("deleted");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let arguments = ["--exact", "a_program_that_is_replaced_on_disk_is_traced_on", "--nocapture"];
-    let output = Command::new(copy).args(arguments).env(AGAIN, "1").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for when in ["before", "while"] {
+        let copy = directory.path().join(when);
+        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        let output = Command::new(copy).args(arguments).env(AGAIN, when).output().unwrap();
+        assert!(output.status.success(), "{when}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

@@ -79,6 +79,11 @@ impl Attached {
 }
 
 impl Leaving {
+    /// Waits anew.
+    pub fn begin_again(&mut self) {
+        self.since = Instant::now();
+    }
+
     /// Whether it makes no sense to wait any longer.
     #[must_use]
     pub fn is_late(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use super::guest::{Guest, listed};
 use super::{Hub, Thread};
+use crate::attached::Leaving;
 use crate::error::HubError;
 use crate::protocol::Event;
 use sledge_control::rings::Rings;
@@ -100,23 +101,14 @@ impl Hub {
             Err(HubError::Ended(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut pause = Duration::from_millis(1);
-        let (out, returns) = loop {
-            while self.drain(false) > 0 {
-                self.guests.iter_mut().for_each(Guest::flush);
-            }
-            let out = leaving.threads_are_out();
-            let still = |cells: Vec<u32>| Some(self.attached.as_ref()?.still_to_return(&cells));
-            let returns = self.open_cells().and_then(still);
-            let nobody = returns.as_ref().is_some_and(Vec::is_empty);
-            if out && nobody || leaving.is_late() {
-                break (out, returns);
-            }
-            std::thread::sleep(pause);
-            pause = (2 * pause).min(Duration::from_millis(40));
-        };
+        let (mut out, mut returns) = self.evacuate(&mut leaving);
         if let Some(attached) = &self.attached {
             attached.close()?;
+        }
+        if !out {
+            // Who waited for room in a ring does not any more.
+            leaving.begin_again();
+            (out, returns) = self.evacuate(&mut leaving);
         }
         self.finish_threads();
         let Some(attached) = self.attached.take() else { return Ok(None) };
@@ -128,6 +120,28 @@ impl Hub {
             )),
             None => Some(format!("code stays in process {pid}, for calls that may still return")),
         })
+    }
+
+    /// Waits until no thread is in generated code and none will return to it, for as long as that makes
+    /// sense. Returns whether all threads are out, and where calls will still return.
+    fn evacuate(&mut self, leaving: &mut Leaving) -> (bool, Option<Vec<u64>>) {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            // Nothing is read while a guest is behind, and a thread may wait for that.
+            self.guests.iter_mut().for_each(Guest::flush);
+            while self.drain(false) > 0 {
+                self.guests.iter_mut().for_each(Guest::flush);
+            }
+            let out = leaving.threads_are_out();
+            let still = |cells: Vec<u32>| Some(self.attached.as_ref()?.still_to_return(&cells));
+            let returns = self.open_cells().and_then(still);
+            let nobody = returns.as_ref().is_some_and(Vec::is_empty);
+            if out && nobody || leaving.is_late() {
+                return (out, returns);
+            }
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(Duration::from_millis(40));
+        }
     }
 
     /// Where hooked calls will return from; `None` if that is not known.

@@ -15,6 +15,7 @@ use sledge_live::patcher::SiteId;
 use sledge_live::sync::Sync as _;
 use sledge_live::trap;
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,8 @@ impl Core {
         for &set in &changes.new_sets {
             self.generate(set)?;
         }
-        let mut old = Vec::new();
+        // If something fails before cells lead elsewhere, these are still called: not dropped then.
+        let mut old = ManuallyDrop::new(Vec::new());
         for &set in &changes.retarget {
             old.push(self.sets.remove(&set));
             self.generate(set)?;
@@ -46,7 +48,7 @@ impl Core {
         }
         self.relist()?;
         changes.retarget.iter().for_each(|&set| self.retarget(set));
-        old.into_iter().for_each(|set| self.retired.set(set));
+        ManuallyDrop::into_inner(old).into_iter().for_each(|set| self.retired.set(set));
         let repoint = changes.repoint.iter().map(|&(site, _, set)| (site, set));
         self.point(&repoint.collect::<Vec<_>>())?;
         self.arm(&changes.arm)?;
@@ -171,7 +173,8 @@ impl Core {
                 placed.place.hooked = Some(hooked);
             }
         }
-        Ok(())
+        // Sites that are armed already may be led there next.
+        self.barrier().map_err(Error::system("membarrier"))
     }
 
     fn arm(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
