@@ -20,7 +20,7 @@ const ROUND: Duration = Duration::from_millis(50);
 /// How often the trace is brought up to date for whoever reads it meanwhile.
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long a hub may take to leave its process.
-const FAREWELL: Duration = Duration::from_secs(30);
+const FAREWELL: Duration = Duration::from_secs(100);
 /// How long its greeting may take.
 const GREETING: Duration = Duration::from_secs(60);
 

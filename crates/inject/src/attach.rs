@@ -37,7 +37,7 @@ const THREAD_FLAGS: u64 = (libc::CLONE_VM
 /// Offsets at which C libraries keep a thread's id: glibc, musl, older musl.
 const TID_OFFSETS: [u64; 3] = [0x2d0, 0x30, 0x38];
 /// How long the agent may take to say that it is ready. A stopped process answers later.
-const READY: Duration = Duration::from_secs(5);
+const READY: Duration = Duration::from_secs(30);
 /// A program that has just begun has no threads yet that know themselves.
 const BEGINNING: Duration = Duration::from_secs(2);
 /// More threads than the table of threads is made for.
@@ -296,7 +296,13 @@ impl Injected {
     }
 
     fn clean_up(&self) {
-        std::thread::sleep(Duration::from_millis(5));
+        let begin = Instant::now();
+        while self.header_word(attach::THREAD) != 0 {
+            if begin.elapsed() > READY {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
         let bytes = self.segment.metadata().map_or(0, |file| file.len());
         let bytes = bytes.saturating_sub(self.region.end - self.region.start);
         // What stays is address space.

@@ -25,12 +25,14 @@ const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 const RESTART_NO_HANDLER: u64 = (-514_i64).cast_unsigned();
 const NO_CALL: u64 = u64::MAX;
 
-/// How long a thread is waited for.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a thread may take to stop. From then on it is waited for as long as it lives: to let go of
+/// it in the middle would be its end, and on a busy machine it may not get a processor for long.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the choice of a thread may take in all.
 const CHOICE: Duration = Duration::from_secs(3);
-/// Looks without sleeping.
+/// Looks without sleeping, and with short sleeps.
 const EAGER_LOOKS: u32 = 200;
+const QUICK_LOOKS: u32 = 10_000;
 
 fn ptrace(request: u32, tid: i32, address: usize, data: usize) -> Result<i64, Errno> {
     // SAFETY: each caller passes what its request reads or writes.
@@ -49,7 +51,10 @@ pub(crate) struct Borrowed<'a> {
     held: Vec<siginfo_t>,
     /// The last stop was one in which the kernel looks at calls that are to start again.
     at_event: bool,
+    /// As it was, or not changed yet.
     returned: bool,
+    /// Whether it stands still as asked.
+    taken: bool,
 }
 
 impl<'a> Borrowed<'a> {
@@ -92,8 +97,10 @@ impl<'a> Borrowed<'a> {
             held: Vec::new(),
             at_event: false,
             returned: true,
+            taken: false,
         };
         thread.stop()?;
+        thread.taken = true;
         match thread.keep() {
             Ok(()) => Ok(Some(thread)),
             Err(_) => Ok(None),
@@ -103,7 +110,7 @@ impl<'a> Borrowed<'a> {
     fn stop(&mut self) -> Result<(), InjectError> {
         let hung = || InjectError::NoThread(self.target.pid);
         ptrace(PTRACE_INTERRUPT, self.tid, 0, 0).map_err(|_| hung())?;
-        self.reach_event_stop(true).map_err(|_| InjectError::NoThread(self.target.pid))
+        self.reach_event_stop(true).map_err(|_| hung())
     }
 
     /// Waits for a stop of the thread.
@@ -116,9 +123,12 @@ impl<'a> Borrowed<'a> {
             // SAFETY: writes the status.
             let waited = unsafe { libc::waitpid(self.tid, &raw mut status, flags) };
             match Errno::result(waited) {
-                Ok(0) if begin.elapsed() > PATIENCE => return Err(Errno::ETIMEDOUT),
+                Ok(0) if !self.taken && begin.elapsed() > PATIENCE => {
+                    return Err(Errno::ETIMEDOUT);
+                }
                 Ok(0) if looks < EAGER_LOOKS => std::thread::yield_now(),
-                Ok(0) => std::thread::sleep(Duration::from_micros(30)),
+                Ok(0) if looks < QUICK_LOOKS => std::thread::sleep(Duration::from_micros(30)),
+                Ok(0) => std::thread::sleep(Duration::from_millis(2)),
                 Ok(_) if libc::WIFSTOPPED(status) => return Ok(status),
                 // It ended: there is nothing to give back.
                 Ok(_) => {
@@ -128,7 +138,7 @@ impl<'a> Borrowed<'a> {
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error),
             }
-            looks += 1;
+            looks = looks.saturating_add(1);
         }
     }
 
@@ -335,4 +345,53 @@ impl Drop for Borrowed<'_> {
 fn denied(pid: i32) -> InjectError {
     let tracer = crate::target::Status::of(pid).map_or(0, |status| status.tracer);
     if tracer == 0 { InjectError::Denied(pid) } else { InjectError::Traced { pid, tracer } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    struct Sleeper(Child);
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    const NANOSLEEP: u64 = 35;
+    /// What the program waits in.
+    const CLOCK_NANOSLEEP: &str = "230 ";
+
+    /// On a busy machine a thread may not run for longer than anybody has patience.
+    #[test]
+    fn a_thread_is_not_let_go_of_in_the_middle_of_a_call() {
+        let mut command = Command::new("sleep");
+        command.arg("1000").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut sleeper = Sleeper(command.spawn().unwrap());
+        let pid = sleeper.0.id().cast_signed();
+        let asleep = || {
+            let call = std::fs::read_to_string(format!("/proc/{pid}/syscall"));
+            call.is_ok_and(|call| call.starts_with(CLOCK_NANOSLEEP))
+        };
+        while !asleep() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let target = Target::open(pid).unwrap();
+        let mut thread = Borrowed::take(&target, None).unwrap();
+        // Below the red zone.
+        let time = thread.saved().rsp - 1024;
+        let longer = PATIENCE + Duration::from_millis(500);
+        let words = [longer.as_secs(), u64::from(longer.subsec_nanos())];
+        let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        target.write(time, &bytes).unwrap();
+        let begin = Instant::now();
+        assert_eq!(thread.call("sleep", NANOSLEEP, [time, 0, 0, 0, 0, 0]).unwrap(), 0);
+        assert!(begin.elapsed() >= longer);
+        thread.give_back().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(sleeper.0.try_wait().unwrap(), None, "it sleeps on");
+    }
 }

@@ -36,6 +36,9 @@ enum Rank {
 /// Threads that may be borrowed, best first.
 pub(crate) fn candidates(pid: i32, but: Option<i32>) -> Vec<i32> {
     let rank = |tid: i32| -> Option<(Rank, i32)> {
+        if is_uninterruptible(pid, tid) {
+            return None;
+        }
         let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
         Some((rank(&text)?, tid))
     };
@@ -43,6 +46,12 @@ pub(crate) fn candidates(pid: i32, but: Option<i32>) -> Vec<i32> {
     let mut ranked: Vec<(Rank, i32)> = threads.filter_map(rank).collect();
     ranked.sort_unstable();
     ranked.into_iter().map(|(_, tid)| tid).collect()
+}
+
+/// Whether a thread cannot be stopped now: it waits for a device, or for a child of `vfork`.
+fn is_uninterruptible(pid: i32, tid: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('D'))
 }
 
 /// From what `/proc/PID/task/TID/syscall` says; `None` for a thread that must not be borrowed.

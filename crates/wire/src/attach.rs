@@ -189,6 +189,11 @@ pub struct Rescue {
     pub inner: [u8; 8],
 }
 
+/// What the agent leaves in the link of a signal's context (`uc_link`, which nobody reads) when it has
+/// sent a thread on from a trap: the frame that is found on a stack later is none of those that are still
+/// to be returned to.
+pub const RESCUED: u64 = u64::from_le_bytes(*b"sledge\0T");
+
 /// No thread can stand there.
 pub const NOWHERE: u8 = 0xff;
 /// Longest patch.

@@ -9,7 +9,7 @@
 use super::system::{self, Errno};
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
-use sledge_wire::attach::{LONGEST, NOWHERE, Rescue};
+use sledge_wire::attach::{LONGEST, NOWHERE, RESCUED, Rescue};
 
 /// Address of the table: the number of sites, then from the 32nd byte on the sites.
 static TABLE: AtomicU64 = AtomicU64::new(0);
@@ -134,9 +134,10 @@ struct Info {
     code: i32,
 }
 
-/// Where in the context that the kernel passes a handler the instruction pointer and the signal mask
-/// lie.
+/// Where in the context that the kernel passes a handler the instruction pointer, the link and the
+/// signal mask lie.
 const CONTEXT_RIP: usize = 40 + 16 * 8;
+const CONTEXT_LINK: usize = 8;
 const CONTEXT_MASK: usize = 296;
 
 /// The handler of both signals.
@@ -154,6 +155,7 @@ unsafe extern "C" fn on_trap(signal: i32, info: *mut Info, context: *mut u8) {
             let next = continuation((*pointer).wrapping_sub(behind));
             if next != 0 {
                 *pointer = next;
+                context.add(CONTEXT_LINK).cast::<u64>().write(RESCUED);
                 return;
             }
         }

@@ -193,6 +193,13 @@ impl Layout {
         pads
     }
 
+    /// Where a thread may be that has not left yet: generated code, and padding that leads there.
+    pub(super) fn places(&self) -> Vec<Range<u64>> {
+        let pads = self.all_pads();
+        let pads = pads.iter().filter_map(|&pad| self.patches.get(pad as usize));
+        pads.chain(&self.mapped).cloned().collect()
+    }
+
     /// Words of gates that must hold something else when these sites are wanted.
     pub(super) fn gate_words(&mut self, wanted: &HashSet<SiteId>) -> Vec<(u64, u64)> {
         let thunks = self.agent.thunks;

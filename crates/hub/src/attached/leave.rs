@@ -21,8 +21,11 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long threads are waited for that are in generated code, or will return to it.
+/// How long threads are waited for that will return to generated code.
 const PATIENCE: Duration = Duration::from_millis(1000);
+/// How long for those that are in it, once none of them can wait for us. Only a process that is
+/// stopped, or starves, takes so long.
+const LAST: Duration = Duration::from_secs(30);
 
 /// What is left in a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub struct Left {
 pub struct Leaving {
     evacuation: Evacuation,
     since: Instant,
+    patience: Duration,
 }
 
 impl Attached {
@@ -47,10 +51,10 @@ impl Attached {
     pub fn quieten(&mut self) -> Result<Leaving, HubError> {
         self.arm(&HashSet::new())?;
         self.switch_off(&[attach::SWITCH_ENTER, attach::SWITCH_ENTER_ONLY])?;
-        let mut ranges = self.layout.mapped.clone();
+        let mut ranges = self.layout.places();
         ranges.push(self.injected.region.clone());
         let evacuation = Evacuation::new(self.pid, self.agent_thread(), ranges);
-        Ok(Leaving { evacuation, since: Instant::now() })
+        Ok(Leaving { evacuation, since: Instant::now(), patience: PATIENCE })
     }
 
     fn switch_off(&self, switches: &[usize]) -> Result<(), HubError> {
@@ -70,24 +74,29 @@ impl Attached {
         self.segment.word(attach::THREAD).load(Ordering::Relaxed)
     }
 
-    fn wait_for_end(&self) {
+    /// Whether the agent's thread has ended.
+    fn wait_for_end(&self) -> bool {
         let begin = Instant::now();
-        while self.agent_thread() != 0 && begin.elapsed() < PATIENCE {
+        while self.agent_thread() != 0 {
+            if begin.elapsed() > LAST {
+                return false;
+            }
             std::thread::sleep(Duration::from_micros(100));
         }
+        true
     }
 }
 
 impl Leaving {
-    /// Waits anew.
-    pub fn begin_again(&mut self) {
-        self.since = Instant::now();
+    /// Nobody waits for us any more: threads that are not out will be.
+    pub fn insist(&mut self) {
+        (self.since, self.patience) = (Instant::now(), LAST);
     }
 
-    /// Whether it makes no sense to wait any longer.
+    /// Whether it makes no sense to wait any longer, when all threads are `out` or not.
     #[must_use]
-    pub fn is_late(&self) -> bool {
-        self.since.elapsed() > PATIENCE
+    pub fn is_late(&self, out: bool) -> bool {
+        self.since.elapsed() > if out { PATIENCE } else { self.patience }
     }
 
     /// Whether no thread is in generated code any more, and none was interrupted there.
@@ -121,7 +130,10 @@ impl Attached {
     /// When something could not be taken away that should have been.
     pub fn leave(self, returns: Option<Vec<u64>>, out: bool) -> Result<Left, HubError> {
         self.patch(false, &self.layout.all_pads())?;
-        self.order("give signal handlers back", Order::Handlers, [0; 2])?;
+        if out {
+            // A thread that is not may be about to trap.
+            self.order("give signal handlers back", Order::Handlers, [0; 2])?;
+        }
         let nobody = out && returns.as_ref().is_some_and(Vec::is_empty);
         if out {
             for range in &self.layout.mapped {
@@ -131,9 +143,10 @@ impl Attached {
             self.order("unmap its memory", Order::Clean, [u64::from(nobody), 0])?;
         }
         self.order("end", Order::Quit, [0; 2])?;
-        self.wait_for_end();
+        let ended = self.wait_for_end();
         owner::give(&self.segment);
-        self.finish(returns, out, nobody)
+        let known = returns.filter(|_| out && ended);
+        self.finish(known, out && ended, nobody && ended)
     }
 
     fn finish(self, returns: Option<Vec<u64>>, out: bool, nobody: bool) -> Result<Left, HubError> {

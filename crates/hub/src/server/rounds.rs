@@ -107,7 +107,7 @@ impl Hub {
         }
         if !out {
             // Who waited for room in a ring does not any more.
-            leaving.begin_again();
+            leaving.insist();
             (out, returns) = self.evacuate(&mut leaving);
         }
         self.finish_threads();
@@ -136,7 +136,7 @@ impl Hub {
             let still = |cells: Vec<u32>| Some(self.attached.as_ref()?.still_to_return(&cells));
             let returns = self.open_cells().and_then(still);
             let nobody = returns.as_ref().is_some_and(Vec::is_empty);
-            if out && nobody || leaving.is_late() {
+            if out && nobody || leaving.is_late(out) {
                 return (out, returns);
             }
             std::thread::sleep(pause);

@@ -1,22 +1,25 @@
 //! Whether threads are still in code of ours.
 //!
 //! No thread is stopped for it. One that waits in the kernel says where; one that runs has left the
-//! few instructions that there are when it has had a millisecond of processor time. A thread that was
+//! few instructions that there are when it has had ten milliseconds of processor time. A thread that was
 //! interrupted there is found by the frame of the signal on its stack.
 
 use sledge_discover::maps;
+use sledge_wire::attach::RESCUED;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// Processor time in which any thread has left generated code.
-const ENOUGH_NANOSECONDS: u64 = 1_000_000;
+/// Processor time in which any thread has left generated code, a fault there included.
+const ENOUGH_NANOSECONDS: u64 = 10_000_000;
 /// How much of a stack is searched for frames of signals.
 const SEARCHED: u64 = 1 << 20;
 /// Segment registers as they lie in every signal frame of a 64-bit thread, two words behind the
 /// instruction pointer.
 const SEGMENTS: u64 = 0x002b_0000_0000_0033;
+/// Words from the instruction pointer of such a frame back to its link.
+const LINK: usize = 20;
 
 /// Which threads are out.
 #[derive(Debug)]
@@ -95,14 +98,33 @@ fn interrupted(pid: i32, stack: u64) -> Vec<u64> {
     }
     let word = |chunk: &[u8]| u64::from_le_bytes(chunk.try_into().unwrap_or_default());
     let words: Vec<u64> = bytes.chunks_exact(8).map(word).collect();
+    in_frames(&words)
+}
+
+/// Instruction pointers in the frames of signals among words of a stack; but for those that the agent
+/// sent on. It blocks all signals for that and waits for nothing, so a thread that sleeps is done with
+/// it: what is found is left over, in a part of the stack that was not written since.
+fn in_frames(words: &[u64]) -> Vec<u64> {
+    let is_over = |at: usize| at.checked_sub(LINK).is_some_and(|link| words[link] == RESCUED);
     // Instruction pointer, flags, segments.
-    let frames = words.windows(3).filter(|three| three[2] == SEGMENTS);
-    frames.map(|three| three[0]).collect()
+    let frames = words.windows(3).enumerate().filter(|(_, three)| three[2] == SEGMENTS);
+    frames.filter(|(at, _)| !is_over(*at)).map(|(_, three)| three[0]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_that_are_over_are_not_interrupted() {
+        let mut words = vec![7; 200];
+        for (at, link) in [(30, 0), (80, RESCUED), (130, 0)] {
+            words[at..at + 3].copy_from_slice(&[at as u64, 0x246, SEGMENTS]);
+            words[at - LINK] = link;
+        }
+        words[2] = SEGMENTS;
+        assert_eq!(in_frames(&words), [7, 30, 130]);
+    }
 
     #[test]
     fn a_sleeping_thread_is_in_or_out_by_where_it_sleeps() {
