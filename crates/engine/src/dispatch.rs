@@ -54,7 +54,9 @@ pub use hooked::{
 };
 pub use preserve::{Preserve, XsaveArea};
 pub use promise::promise;
-pub use thunk::{Displaced, EntryThunk, Gate, ThunkError, direct_thunk, entry_thunk};
+pub use thunk::{
+    Displaced, EntryThunk, Gate, Lone, ThunkError, direct_thunk, entry_thunk, lone_thunk,
+};
 pub use unwind::{description, hooked_frames, trampoline_frames};
 
 /// The address of a callback:

@@ -104,6 +104,29 @@ fn registers_survive_callbacks_that_change_all() {
     }
 }
 
+#[test]
+fn registers_survive_a_callback_that_a_thunk_calls_itself() {
+    for mut arena in [Arena::near(), Arena::far()] {
+        let plain = arena.function(&SUM).function;
+        let mut seen = Seen::default();
+        let one = Lone {
+            function: AtomicU64::new(machine::dispatch_general as *const () as u64),
+            data: std::ptr::from_mut(&mut seen) as u64,
+        };
+        let site = arena.function(&SUM);
+        let gate = gate::gate(&mut arena, std::ptr::from_ref(&one) as u64);
+        arena.attach(&site, |place| lone_thunk(place, &gate, &site));
+        let before = gate::all_left();
+        compare(site.function, plain, 2);
+        assert_eq!(gate::all_left() - before, ROUNDS as u32);
+        assert_eq!(seen.count, ROUNDS as u64);
+        assert_eq!(seen.function, site.function);
+        assert_eq!(seen.parent, Machine::parent());
+        assert_eq!(seen.registers, 0);
+        assert_eq!(seen.stack % 16, 8, "aligned before the call");
+    }
+}
+
 /// The comparison above can fail: a promise that is not kept shows.
 #[test]
 #[should_panic(expected = "round 0")]

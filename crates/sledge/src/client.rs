@@ -3,11 +3,12 @@
 use crate::exits::Scratch;
 use crate::thread::Offsets;
 use sledge_engine::dispatch::{
-    Callback, Preserve, Registers, Results, Target, ThreadFilter, promise,
+    Callback, Lone, Preserve, Registers, Results, Target, ThreadFilter, promise,
 };
 use std::ffi::c_void;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One call of a traced function, as a callback sees it.
@@ -163,8 +164,8 @@ impl fmt::Debug for Action {
 /// An ops as trampolines know it. Lives until a grace period after the last of them is gone.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// What trampolines call: changed by one store.
-    target: AtomicU64,
+    /// What trampolines call: changed by one store. With data only for callbacks in C.
+    lone: Lone,
     action: Action,
     panics: AtomicU64,
     preserve: Preserve,
@@ -193,9 +194,13 @@ impl Client {
             Action::Redirect { .. } => Preserve::None,
             _ => Preserve::default(),
         };
-        let (target, panics) = (AtomicU64::new(target), AtomicU64::new(0));
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self { target, action, panics, preserve, guarded, label, number }
+        let data = match &action {
+            Action::Raw { data, .. } | Action::RawBoth { data, .. } => *data as u64,
+            _ => 0,
+        };
+        let lone = Lone { function: AtomicU64::new(target), data };
+        let (panics, number) = (AtomicU64::new(0), NUMBER.fetch_add(1, Ordering::Relaxed));
+        Self { lone, action, panics, preserve, guarded, label, number }
     }
 
     /// As generated code needs it. The client must not move any more.
@@ -207,7 +212,7 @@ impl Client {
         offsets: &Offsets,
     ) -> Callback {
         Callback {
-            target: Target::Cell(self.target.as_ptr().addr() as u64),
+            target: Target::Cell(self.lone.function.as_ptr().addr() as u64),
             ops: self.argument(),
             save_regs,
             preserve: self.preserve,
@@ -219,15 +224,26 @@ impl Client {
     /// What its function is passed as ops. The client must not move any more.
     pub(crate) fn argument(&self) -> u64 {
         match &self.action {
-            Action::Raw { data, .. } | Action::RawBoth { data, .. } => *data as u64,
+            Action::Raw { .. } | Action::RawBoth { .. } => self.lone.data,
             Action::Redirect { to } => *to,
             _ => std::ptr::from_ref(self).addr() as u64,
         }
     }
 
+    /// As the thunks of its sites may call it themselves, while it is alone there and asks for no
+    /// more.
+    pub(crate) fn lone(&self) -> u64 {
+        std::ptr::from_ref(&self.lone).addr() as u64
+    }
+
+    /// Whether thunks can call it.
+    pub(crate) fn can_be_lone(&self) -> bool {
+        matches!(self.action, Action::Raw { .. }) && self.preserve == Preserve::None
+    }
+
     /// The cell with what is called.
     pub(crate) fn target(&self) -> *const AtomicU64 {
-        &raw const self.target
+        &raw const self.lone.function
     }
 
     /// What has to be saved for it.
@@ -253,7 +269,7 @@ impl Client {
         match &self.action {
             Action::Redirect { to } => *to,
             Action::Direct { code } => *code,
-            _ => self.target.load(Ordering::Relaxed),
+            _ => self.lone.function.load(Ordering::Relaxed),
         }
     }
 
@@ -295,7 +311,7 @@ impl Client {
     /// From here on, who reads the target calls nothing.
     pub(crate) fn stop(&self) {
         let nothing = if self.sees_exits() { no_entry as *const () } else { nothing as *const () };
-        self.target.store(nothing as u64, Ordering::SeqCst);
+        self.lone.function.store(nothing as u64, Ordering::SeqCst);
     }
 
     fn panicked(&self) {
@@ -388,6 +404,14 @@ extern "C" fn redirect(_: u64, _: u64, to: *const c_void, registers: *mut Regist
 /// The callback of an ops that has ended.
 #[unsafe(link_section = "sledge_trap")]
 extern "C" fn nothing(_: u64, _: u64, _: *const c_void, _: *mut Registers) {}
+
+/// The address of what a thunk calls that has nothing to call.
+pub(crate) fn nobody() -> u64 {
+    static NOBODY: OnceLock<Lone> = OnceLock::new();
+    let function = || AtomicU64::new(nothing as *const () as u64);
+    let nobody = NOBODY.get_or_init(|| Lone { function: function(), data: 0 });
+    std::ptr::from_ref(nobody).addr() as u64
+}
 
 /// The same for an ops that sees exits.
 #[unsafe(link_section = "sledge_trap")]

@@ -90,6 +90,14 @@ pub(crate) fn store(cell: u64, value: u64) {
     unsafe { (*cell).store(value, Ordering::SeqCst) };
 }
 
+/// Reads a word of a cell of ours.
+pub(crate) fn load(cell: u64) -> u64 {
+    assert!(cell.is_multiple_of(8), "cells are aligned");
+    let cell = std::ptr::with_exposed_provenance::<AtomicU64>(cell as usize);
+    // SAFETY: as in `store`.
+    unsafe { (*cell).load(Ordering::SeqCst) }
+}
+
 /// Reads bytes of a function of an object that is mapped, as discovery found it in its file.
 pub(crate) fn read_text(address: u64, bytes: &mut [u8]) {
     for (at, byte) in (address..).zip(bytes) {

@@ -1,11 +1,14 @@
 //! Generate and place what a site needs, once: its island, its thunk, the cell between thunk and
 //! trampoline. All of it stays for ever; a thread or a saved context may come back to it.
 
+use crate::client::nobody;
 use crate::code::{self, Use, Window};
 use crate::hooks::Hooked;
 use crate::objects::{self, Loaded};
 use sledge_discover::site::{Rung, Site};
-use sledge_engine::dispatch::{Displaced, EntryThunk, Gate, ThunkError, direct_thunk, entry_thunk};
+use sledge_engine::dispatch::{
+    Displaced, EntryThunk, Gate, ThunkError, direct_thunk, entry_thunk, lone_thunk,
+};
 use sledge_engine::emit::reaches;
 use sledge_engine::islands::{AddressSpace, Miss, Options, SiteSpec, Trapped};
 use sledge_engine::thunk::{ISLAND_BYTES, island, island_through};
@@ -14,7 +17,9 @@ use std::io;
 use std::ops::Range;
 
 /// Bytes for a thunk in most cases; what is longer takes more.
-const THUNK_BYTES: u64 = 80;
+const THUNK_BYTES: u64 = 96;
+/// Thunks begin with a line of the cache: a call is a cycle faster.
+const LINE: u64 = 64;
 /// Bytes that are mapped for thunks at once, at least.
 const BLOCK: u64 = 64 << 10;
 /// The address of the trampoline, and where the island leads.
@@ -85,6 +90,8 @@ pub(crate) struct Place {
     /// The function without what is attached to it.
     pub(crate) body: u64,
     direct: Option<Direct>,
+    /// Its thunk for a callback that is alone.
+    pub(crate) lone: Option<Lone>,
     /// Its cell for calls whose return may be hooked.
     pub(crate) hooked: Option<Hooked>,
     /// Where its island leads.
@@ -94,16 +101,53 @@ pub(crate) struct Place {
 impl Place {
     fn new(cell: u64, entry: u64, body: u64) -> Self {
         code::store(cell + WAY, entry);
-        Self { cell, entry, body, direct: None, hooked: None, way: Way::Callbacks }
+        Self { cell, entry, body, direct: None, lone: None, hooked: None, way: Way::Callbacks }
     }
 
-    /// Lets its calls run these trampolines, whichever way they come.
-    pub(crate) fn call(&self, target: u64, hook: Option<u64>) {
-        code::store(self.cell, target);
+    /// Lets its calls run this, whichever way they come.
+    pub(crate) fn call(&self, called: &Called) {
+        code::store(self.cell, called.target);
         if let Some(hooked) = self.hooked {
-            code::store(hooked.cell, hook.unwrap_or(target));
+            code::store(hooked.cell, called.hook.unwrap_or(called.target));
+        }
+        if let Some(lone) = self.lone {
+            // A thread may be on its way there since before others came: it calls what it would
+            // have called then, unless that is gone.
+            if called.lone.is_some() || !called.present.contains(&code::load(lone.cell)) {
+                code::store(lone.cell, called.lone.unwrap_or_else(nobody));
+            }
         }
     }
+}
+
+/// What the calls of a site run.
+#[derive(Clone, Debug)]
+pub(crate) struct Called {
+    /// The trampoline.
+    pub(crate) target: u64,
+    /// That which hooks returns.
+    pub(crate) hook: Option<u64>,
+    /// The callback, if it is alone and a thunk can call it.
+    pub(crate) lone: Option<u64>,
+    /// All callbacks, as thunks would call them.
+    pub(crate) present: Vec<u64>,
+}
+
+impl Called {
+    /// Just a trampoline.
+    pub(crate) fn only(target: u64) -> Self {
+        Self { target, hook: None, lone: None, present: Vec::new() }
+    }
+}
+
+/// The thunk of a site that calls a callback itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lone {
+    pub(crate) entry: u64,
+    /// The function without what is attached to it, once more.
+    pub(crate) body: u64,
+    /// Holds the address of what is called.
+    cell: u64,
 }
 
 /// Thunks of a site that caller-supplied code was attached to.
@@ -226,8 +270,8 @@ impl Placer {
     ) -> io::Result<Result<(u64, u64, EntryThunk), ThunkError>> {
         for _ in 0..2 {
             if let Some(block) = self.blocks.iter_mut().rev().find(|block| block.serves(text)) {
-                // The entry, eight bytes behind, is aligned.
-                let place = (block.code.start + 8).next_multiple_of(16) - 8;
+                // The entry is eight bytes behind.
+                let place = (block.code.start + 8).next_multiple_of(LINE) - 8;
                 let cell = block.cells.start;
                 let (entered, left) = (self.entered, self.left);
                 let gate = Gate { cell, entered, left, first: block.first };
@@ -315,11 +359,38 @@ impl Placer {
             (Way::Direct { callbacks: true, .. }, Some(direct), _) => direct.after,
             (Way::Direct { .. }, Some(direct), _) => direct.alone,
             (Way::Hooked { .. }, _, Some(hooked)) => hooked.entry,
+            (Way::Lone, ..) => place.lone.map_or(place.entry, |lone| lone.entry),
             _ => place.entry,
         };
         place.way = way;
         code::store(place.cell + WAY, target);
         Ok(Ok(()))
+    }
+
+    /// Makes thunks that call a callback themselves, for sites of one object. None where there is
+    /// no room.
+    pub(crate) fn lone(
+        &mut self,
+        text: &Range<u64>,
+        spots: &[&Spot],
+        first: &First<'_>,
+    ) -> io::Result<Vec<Option<Lone>>> {
+        let mut writes = Vec::new();
+        let mut places = Vec::with_capacity(spots.len());
+        for (at, spot) in spots.iter().enumerate() {
+            let displaced = spot.displaced();
+            let made = self.thunk(text, spots.len() - at, first, |place, gate| {
+                lone_thunk(place, gate, &displaced)
+            })?;
+            places.push(made.ok().map(|(start, cell, thunk)| {
+                code::store(cell, nobody());
+                let (entry, body) = (start + thunk.entry as u64, start + thunk.body as u64);
+                writes.push((start, thunk.code));
+                Lone { entry, body, cell }
+            }));
+        }
+        write_all(writes)?;
+        Ok(places)
     }
 
     /// The site's thunks for caller-supplied code.
@@ -361,6 +432,8 @@ impl Placer {
 pub(crate) enum Way {
     /// To the trampoline in the site's cell.
     Callbacks,
+    /// To the thunk that calls a callback itself.
+    Lone,
     /// To caller-supplied code, perhaps after the trampoline.
     Direct { code: u64, callbacks: bool },
     /// To the cell whose return may be hooked, perhaps with caller-supplied code.
@@ -370,7 +443,7 @@ pub(crate) enum Way {
 impl Way {
     fn direct(self) -> Option<u64> {
         match self {
-            Self::Callbacks => None,
+            Self::Callbacks | Self::Lone => None,
             Self::Direct { code, .. } => Some(code),
             Self::Hooked { direct } => direct,
         }

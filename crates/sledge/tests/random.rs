@@ -24,14 +24,16 @@ use model::{Model, Wants};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use sledge::{Call, Ops, Registers, Registration, Results, Scratch, Tracer};
+use sledge_engine::dispatch::{Preserve, promise};
 use std::ffi::c_void;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const MOST_OPS: usize = 6;
 /// Kinds of clients from here on see exits.
-const FIRST_WITH_EXITS: u8 = 3;
+const FIRST_WITH_EXITS: u8 = 4;
 
 /// What is done in a window.
 #[derive(Clone, Debug)]
@@ -66,7 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
     );
     let wants = wants.prop_map(|(filter, notrace, enabled)| Wants { filter, notrace, enabled });
     prop_oneof![
-        4 => (wants, 0..5_u8).prop_map(|(wants, kind)| Step::Register { wants, kind }),
+        4 => (wants, 0..6_u8).prop_map(|(wants, kind)| Step::Register { wants, kind }),
         3 => of.clone().prop_map(Step::Unregister),
         2 => (of.clone(), patterns(1), any::<bool>())
             .prop_map(|(of, patterns, reset)| Step::Filter { of, patterns, reset }),
@@ -142,6 +144,8 @@ impl Seen {
             .save_regs(),
             // SAFETY: for any call; what it counts in is kept until the ops has ended.
             2 => unsafe { Ops::raw(raw, Arc::as_ptr(self).cast_mut().cast()) },
+            // SAFETY: as above.
+            3 => unsafe { Ops::raw(leaf, Arc::as_ptr(self).cast_mut().cast()) },
             FIRST_WITH_EXITS => {
                 let end = Arc::clone(self);
                 Ops::call(
@@ -163,6 +167,34 @@ impl Seen {
 unsafe extern "C" fn raw(function: u64, _: u64, seen: *mut c_void, _: *mut Registers) {
     // SAFETY: the data of `Seen::ops`.
     unsafe { (*seen.cast::<Seen>()).hit(function) };
+}
+
+/// The same without a call and without vector registers: a thunk may call it itself.
+unsafe extern "C" fn leaf(function: u64, _: u64, seen: *mut c_void, _: *mut Registers) {
+    // SAFETY: as in `raw`; numbers are below the count.
+    unsafe {
+        let seen = &*seen.cast::<Seen>();
+        let addresses = functions::addresses().as_ptr();
+        let mut number = 0;
+        while number < black_box(COUNT) && (*addresses.add(number)).load(SeqCst) != function {
+            number += 1;
+        }
+        if number == COUNT || !seen.live.load(SeqCst) {
+            seen.wrong.fetch_add(1, SeqCst);
+            return;
+        }
+        let counts = if callers::is_checker() { &seen.own } else { &seen.others };
+        counts.get_unchecked(number).fetch_add(1, SeqCst);
+    }
+}
+
+/// Else the thunks that call a callback themselves are not tested here.
+#[test]
+fn a_thunk_can_call_the_leaf() {
+    let address = leaf as *const () as u64;
+    // SAFETY: code of this program; what follows the function is code as well.
+    let code = unsafe { std::slice::from_raw_parts(leaf as *const u8, 256) };
+    assert_eq!(promise(code, address), Some(Preserve::None));
 }
 
 unsafe extern "C" fn raw_enter(

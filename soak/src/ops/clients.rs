@@ -124,6 +124,12 @@ impl Life {
         if self.registers { ops.save_regs() } else { ops }
     }
 
+    fn leaf(self: &Arc<Self>) -> Ops {
+        let data = Arc::as_ptr(self).cast_mut().cast();
+        // SAFETY: as for `raw`.
+        unsafe { Ops::raw(leaf, data) }
+    }
+
     fn raw(self: &Arc<Self>) -> Ops {
         let data = Arc::as_ptr(self).cast_mut().cast();
         // SAFETY: for any call; the life is kept until after the ops is unregistered.
@@ -134,6 +140,16 @@ impl Life {
 unsafe extern "C" fn raw(function: u64, _: u64, life: *mut c_void, _: *mut Registers) {
     // SAFETY: the data of `Life::raw`.
     unsafe { (*life.cast::<Life>()).hit(function) };
+}
+
+/// Sees to it that it is alive, and nothing else: a thunk may call it itself.
+unsafe extern "C" fn leaf(_: u64, _: u64, life: *mut c_void, _: *mut Registers) {
+    // SAFETY: the data of `Life::leaf`.
+    let life = unsafe { &*life.cast::<Life>() };
+    if life.live.load(SeqCst) != LIVE {
+        WRONG.fetch_add(1, SeqCst);
+    }
+    life.own.fetch_add(u64::from(CHANGER.get() == life.changer), SeqCst);
 }
 
 unsafe extern "C" fn raw_enter(
@@ -235,7 +251,8 @@ impl Changer<'_> {
         life.allow(&chosen);
         let mut ops = match kind {
             ..6 => life.entry(),
-            6..10 => life.raw(),
+            6..8 => life.raw(),
+            8..10 => life.leaf(),
             10..12 => life.both(),
             _ => life.raw_both(),
         };

@@ -127,6 +127,53 @@ fn its_thunk() {
 }
 
 #[test]
+fn a_thunk_that_calls_its_only_callback_itself() {
+    let thunk = lone_thunk(PLACE, &GATE, &DISPLACED).unwrap();
+    assert_eq!(thunk.code[..8], SITE.to_le_bytes());
+    expect![[r#"
+        08 55                 push rbp
+        09 4889e5             mov rbp,rsp
+        0c 64ff042580ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFF80h]
+        14 0f8850000000       js 000055556000006Ah
+        1a 57                 push rdi
+        1b 56                 push rsi
+        1c 52                 push rdx
+        1d 51                 push rcx
+        1e 50                 push rax
+        1f 4150               push r8
+        21 4151               push r9
+        23 4152               push r10
+        25 4153               push r11
+        27 488b05d2ffff02     mov rax,[555563000000h]
+        2e 488b3dcbffffff     mov rdi,[555560000000h]
+        35 488b7508           mov rsi,[rbp+8]
+        39 488b5008           mov rdx,[rax+8]
+        3d 31c9               xor ecx,ecx
+        3f 4883e4f0           and rsp,0FFFFFFFFFFFFFFF0h
+        43 ff5000             call qword ptr [rax]
+        46 488d65b8           lea rsp,[rbp-48h]
+        4a 415b               pop r11
+        4c 415a               pop r10
+        4e 4159               pop r9
+        50 4158               pop r8
+        52 58                 pop rax
+        53 59                 pop rcx
+        54 5a                 pop rdx
+        55 5e                 pop rsi
+        56 5f                 pop rdi
+        57 64ff042584ffffff   inc dword ptr fs:[0FFFFFFFFFFFFFF84h]
+        5f 5d                 pop rbp
+        60 55                 push rbp
+        61 4889e5             mov rbp,rsp
+        64 53                 push rbx
+        65 e99f0f55f5         jmp 0000555555551009h
+        6a e891ffff03         call 0000555564000000h
+        6f e9a6ffffff         jmp 000055556000001Ah
+    "#]]
+    .assert_eq(&listing(&thunk.code, PLACE, thunk.entry));
+}
+
+#[test]
 fn a_thunk_that_also_calls_caller_supplied_code() {
     let thunk = entry_thunk(PLACE, &GATE, Some(NEAR), &DISPLACED).unwrap();
     expect![[r#"

@@ -1,8 +1,10 @@
 //! A site's own code, for callbacks on entry.
 
-use super::body::FUNCTION;
+use super::body::{CALLER_SAVED, FUNCTION};
 use crate::emit::{Condition, Emitter, Label, Mem, Reg};
 use crate::relocate::{RelocateError, Relocated, relocate};
+use std::mem::offset_of;
+use std::sync::atomic::AtomicU64;
 
 /// The instructions of a site that its patch displaces.
 #[derive(Clone, Copy, Debug)]
@@ -73,13 +75,63 @@ pub fn entry_thunk(
     let mut code = Emitter::at(place);
     code.raw(&displaced.function.to_le_bytes());
     let entry = code.here();
-    let unknown = enter(&mut code, gate);
+    let unknown = count_in(&mut code, gate);
+    code.call_through(Mem::Absolute(gate.cell));
     debug_assert_eq!(code.here().wrapping_add_signed(FUNCTION.into()), place);
     code.increment32(Mem::Thread(gate.left));
     code.pop_register(Reg::Rbp);
     if let Some(cell) = direct {
         code.call_through(Mem::Absolute(cell));
     }
+    let (body, relocated) = append(&mut code, displaced)?;
+    unknown.place(&mut code);
+    Ok(finish(code, place, entry, body, relocated))
+}
+
+/// A callback that a [`lone_thunk`] calls itself.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Lone {
+    /// Its address: changed by one store.
+    pub function: AtomicU64,
+    /// Passed as ops.
+    pub data: u64,
+}
+
+/// The thunk of a site with one callback and nothing else: calls it without a trampoline, which
+/// saves a call and a return. The cell of its gate holds the address of a [`Lone`], under the same
+/// rules as that of a trampoline.
+///
+/// For a callback that asks for no registers and has no guard and no thread filter, and for which
+/// nothing but general-purpose registers has to be saved ([`Preserve::None`](super::Preserve)).
+///
+/// # Errors
+/// When the displaced instructions cannot be moved.
+pub fn lone_thunk(
+    place: u64,
+    gate: &Gate,
+    displaced: &Displaced<'_>,
+) -> Result<EntryThunk, ThunkError> {
+    let mut code = Emitter::at(place);
+    code.raw(&displaced.function.to_le_bytes());
+    let entry = code.here();
+    let unknown = count_in(&mut code, gate);
+    for reg in CALLER_SAVED {
+        code.push_register(reg);
+    }
+    code.load(Reg::Rax, Mem::Absolute(gate.cell));
+    code.load(Reg::Rdi, Mem::Absolute(place));
+    code.load(Reg::Rsi, Mem::Base(Reg::Rbp, 8));
+    code.load(Reg::Rdx, Mem::Base(Reg::Rax, offset_of!(Lone, data) as i32));
+    code.clear(Reg::Rcx);
+    code.align_stack(16);
+    code.call_through(Mem::Base(Reg::Rax, offset_of!(Lone, function) as i32));
+    code.lea(Reg::Rsp, Mem::Base(Reg::Rbp, -8 * CALLER_SAVED.len() as i32));
+    for reg in CALLER_SAVED.into_iter().rev() {
+        code.pop_register(reg);
+    }
+    code.increment32(Mem::Thread(gate.left));
+    code.pop_register(Reg::Rbp);
     let (body, relocated) = append(&mut code, displaced)?;
     unknown.place(&mut code);
     Ok(finish(code, place, entry, body, relocated))
@@ -107,15 +159,14 @@ pub fn direct_thunk(
     Ok(finish(code, place, place, body, relocated))
 }
 
-/// A frame as functions with a frame pointer have it, and in it the call of the trampoline.
-fn enter(code: &mut Emitter, gate: &Gate) -> Unknown {
+/// A frame as functions with a frame pointer have it; in it the thread counts itself in.
+fn count_in(code: &mut Emitter, gate: &Gate) -> Unknown {
     let (taken, known) = (code.label(), code.label());
     code.push_register(Reg::Rbp);
     code.copy(Reg::Rbp, Reg::Rsp);
     code.increment32(Mem::Thread(gate.entered));
     code.branch(Condition::Sign, taken);
     code.place(known);
-    code.call_through(Mem::Absolute(gate.cell));
     Unknown { taken, known, first: gate.first }
 }
 

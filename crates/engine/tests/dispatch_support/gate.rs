@@ -42,7 +42,7 @@ pub(crate) fn left() -> i32 {
     offset() + 4
 }
 
-/// A gate whose cell holds this trampoline's address.
+/// A gate whose cell holds this address, of a trampoline or of a [`sledge_engine::dispatch::Lone`].
 pub(crate) fn gate(arena: &mut Arena, trampoline: u64) -> Gate {
     let entered = offset();
     let first = arena.put(|_| make_known(entered));

@@ -4,7 +4,7 @@ use super::{Core, Placed, Trampolines, own_text};
 use crate::error::Error;
 use crate::hooks::{Hooks, leaving};
 use crate::objects;
-use crate::sites::{Place, SiteError, Spot, Way};
+use crate::sites::{Called, Place, SiteError, Spot, Way};
 use crate::thread;
 use sledge_engine::dispatch::{
     Callback, Preserve, Target, entry_trampoline, hook_trampoline, trampoline_frames,
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const UNBLOCK: Duration = Duration::from_millis(200);
 /// And those that do so for a moment: they may not get a processor for long.
 const PASS: Duration = Duration::from_secs(60);
+/// Thunks that are generated before they are written.
+const AT_ONCE: usize = 1024;
 
 impl Core {
     /// Waits until sites can be patched. To be called before the registry decides to arm any: what
@@ -47,7 +49,9 @@ impl Core {
             self.barrier().map_err(Error::system("membarrier"))?;
         }
         self.relist()?;
-        changes.retarget.iter().for_each(|&set| self.retarget(set));
+        for &set in &changes.retarget {
+            self.retarget(set)?;
+        }
         ManuallyDrop::into_inner(old).into_iter().for_each(|set| self.retired.set(set));
         let repoint = changes.repoint.iter().map(|&(site, _, set)| (site, set));
         self.point(&repoint.collect::<Vec<_>>())?;
@@ -112,13 +116,11 @@ impl Core {
 
     /// There is a new trampoline for the same set: the cells of its sites lead there, and no site
     /// changes.
-    fn retarget(&self, set: SetId) {
-        let (target, hook) = (self.target(set), self.hook_target(set));
-        for (site, placed) in self.placed.iter() {
-            if self.registry.set_at(site) == Some(set) {
-                placed.place.call(target, hook);
-            }
-        }
+    fn retarget(&mut self, set: SetId) -> Result<(), Error> {
+        let sites = self.placed.iter().map(|(site, _)| (site, set));
+        let sites = sites.filter(|&(site, _)| self.registry.set_at(site) == Some(set));
+        let sites: Vec<_> = sites.collect();
+        self.point(&sites)
     }
 
     /// The way calls take that this set wants.
@@ -128,19 +130,23 @@ impl Core {
         if self.hook_target(set).is_some() {
             return Way::Hooked { direct };
         }
+        if self.lone(set).is_some() {
+            return Way::Lone;
+        }
         let callbacks = self.target(set) != self.nothing;
         direct.map_or(Way::Callbacks, |code| Way::Direct { code, callbacks })
     }
 
     /// Lets placed sites run their sets.
-    fn point(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
+    pub(super) fn point(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
         self.hook(sites)?;
+        self.make_lone(sites)?;
         for run in sites.chunk_by(|a, b| a.1 == b.1) {
             let set = run[0].1;
-            let (target, hook, way) = (self.target(set), self.hook_target(set), self.way(set));
+            let (called, way) = (self.called(set), self.way(set));
             for &(site, _) in run {
                 let Some(placed) = self.placed.get_mut(site) else { continue };
-                placed.place.call(target, hook);
+                placed.place.call(&called);
                 let Placed { place, spot, text, .. } = placed;
                 let led = self.placer.lead(text, spot, place, &first, way);
                 if let Err(error) = led.map_err(Error::system("mapping code"))? {
@@ -177,6 +183,40 @@ impl Core {
         self.barrier().map_err(Error::system("membarrier"))
     }
 
+    /// Makes the thunks of sites whose only callback is called by them.
+    fn make_lone(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
+        let runs = sites.chunk_by(|a, b| a.1 == b.1);
+        let lone = runs.filter(|run| self.lone(run[0].1).is_some()).flatten();
+        let has = |site: SiteIndex| self.placed.get(site).is_none_or(|it| it.place.lone.is_some());
+        let missing: Vec<SiteIndex> = lone.map(|one| one.0).filter(|&site| !has(site)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for some in missing.chunks(AT_ONCE) {
+            self.make_some_lone(some)?;
+        }
+        // Sites that are armed already may be led there next.
+        self.barrier().map_err(Error::system("membarrier"))
+    }
+
+    fn make_some_lone(&mut self, sites: &[SiteIndex]) -> Result<(), Error> {
+        let placed = sites.iter().filter_map(|&site| Some((site, self.placed.get(site)?)));
+        let placed: Vec<_> = placed.map(|(site, it)| (site, &it.text, &it.spot)).collect();
+        let mut made = Vec::with_capacity(placed.len());
+        for run in placed.chunk_by(|a, b| a.1 == b.1) {
+            let spots: Vec<&Spot> = run.iter().map(|one| one.2).collect();
+            let lone = self.placer.lone(run[0].1, &spots, &first);
+            let lone = lone.map_err(Error::system("mapping code"))?;
+            made.extend(run.iter().map(|one| one.0).zip(lone));
+        }
+        for (site, lone) in made {
+            if let Some(placed) = self.placed.get_mut(site) {
+                placed.place.lone = lone;
+            }
+        }
+        Ok(())
+    }
+
     fn arm(&mut self, sites: &[(SiteIndex, SetId)]) -> Result<(), Error> {
         self.place(sites.iter().map(|&(site, _)| site))?;
         self.point(sites)?;
@@ -189,11 +229,12 @@ impl Core {
         let refused = self.patcher.arm(&ids);
         let refused = refused.inspect_err(|_| self.let_go())?;
         if !refused.is_empty() {
+            let nothing = Called::only(self.nothing);
             let why: HashMap<SiteId, _> = refused.iter().map(|one| (one.site, one.why)).collect();
             for &(site, _) in sites {
                 let Some(placed) = self.placed.get(site) else { continue };
                 if let Some(&why) = why.get(&placed.id) {
-                    placed.place.call(self.nothing, None);
+                    placed.place.call(&nothing);
                     self.refused.insert(site, why.into());
                 }
             }
@@ -204,9 +245,10 @@ impl Core {
     /// Lets sites run nothing, and puts their original bytes back; while some thread blocks traps,
     /// that must wait for a later change.
     fn disarm(&mut self, sites: &[SiteIndex]) -> Result<(), Error> {
+        let nothing = Called::only(self.nothing);
         for &site in sites {
             if let Some(placed) = self.placed.get(site) {
-                placed.place.call(self.nothing, None);
+                placed.place.call(&nothing);
             }
         }
         let mut late = std::mem::take(&mut self.lingering);
@@ -238,7 +280,8 @@ impl Core {
 
     /// After a failure everything is disarmed; what could not be leads to nobody.
     fn let_go(&self) {
-        self.placed.iter().for_each(|(_, placed)| placed.place.call(self.nothing, None));
+        let nothing = Called::only(self.nothing);
+        self.placed.iter().for_each(|(_, placed)| placed.place.call(&nothing));
     }
 
     /// After a defect of ours: calls come to no callback, and all original bytes are put back where

@@ -1,12 +1,12 @@
 //! Which code a set runs: a trampoline of its own, or the list function.
 
-use super::Core;
+use super::{Core, Registered};
 use crate::error::Error;
 use crate::exits::{self, ExitOps, Exits};
 use crate::hooks::Hooks;
 use crate::introspect::trampoline_name;
 use crate::list::{self, Hash, List, Listed, Tests};
-use crate::sites::Place;
+use crate::sites::{Called, Place};
 use crate::thread;
 use sledge_engine::dispatch::{
     Callback, HOOKED_BYTES, HOOKED_ENTRY, Hook, Preserve, Target, ThreadFilter, entry_trampoline,
@@ -62,7 +62,7 @@ impl Core {
     pub(crate) fn set_dispatch(&mut self, mode: Dispatch) -> Result<(), Error> {
         self.dispatcher.mode = mode;
         self.relist()?;
-        self.store_targets();
+        self.point_all()?;
         self.unlist()
     }
 
@@ -140,6 +140,31 @@ impl Core {
         Some(code.start)
     }
 
+    /// What the calls of a set's sites run.
+    pub(super) fn called(&self, set: SetId) -> Called {
+        let ops = self.registry.set(set).map_or(&[][..], |set| &set.ops);
+        let clients = ops.iter().filter_map(|id| Some(&self.ops.get(id)?.client));
+        Called {
+            target: self.target(set),
+            hook: self.hook_target(set),
+            lone: self.lone(set),
+            present: clients.map(|client| client.lone()).collect(),
+        }
+    }
+
+    /// The only callback of a set, if thunks can call it themselves.
+    pub(super) fn lone(&self, set: SetId) -> Option<u64> {
+        if self.is_listed(set) || self.hook_target(set).is_some() {
+            return None;
+        }
+        let all = self.registry.set(set)?;
+        let [id] = all.ops[..] else { return None };
+        let Registered { client, filter } = self.ops.get(&id)?;
+        let plain = !self.is_guarded(id) && filter.is_none();
+        let registers = all.registers && self.asks_registers(id);
+        (plain && !registers && client.can_be_lone()).then(|| client.lone())
+    }
+
     /// Whether a set's calls come to a trampoline of its own.
     pub(crate) fn has_trampoline(&self, set: SetId) -> bool {
         self.sets.contains_key(&set) && !self.is_listed(set)
@@ -160,8 +185,10 @@ impl Core {
         names.extend(leaving.map(|code| (code, "sledge_leave".into())));
         for (_, placed) in self.placed.iter() {
             let name = self.symbol(placed.spot.function);
-            let Place { entry, body, hooked, .. } = placed.place;
+            let Place { entry, body, hooked, lone, .. } = placed.place;
             names.push((entry..body, format!("sledge_thunk:{name}")));
+            let lone = lone.map(|lone| lone.entry..lone.body);
+            names.extend(lone.map(|code| (code, format!("sledge_thunk:{name}"))));
             let hooked = hooked.map(|it| it.entry..it.entry + HOOKED_BYTES - HOOKED_ENTRY);
             names.extend(hooked.map(|code| (code, format!("sledge_hooked:{name}"))));
         }
@@ -211,7 +238,7 @@ impl Core {
         self.barrier().map_err(Error::system("membarrier"))?;
         let old = self.dispatcher.listing.replace(Listing { trampoline, demands });
         if let Some(old) = old {
-            self.store_targets();
+            self.point_all()?;
             self.retired.trampolines.push(old.trampoline);
         }
         Ok(())
@@ -227,13 +254,12 @@ impl Core {
         Ok(())
     }
 
-    /// Points every armed site at the trampoline of its set.
-    fn store_targets(&self) {
-        for (site, placed) in self.placed.iter() {
-            if let Some(set) = self.registry.set_at(site) {
-                placed.place.call(self.target(set), self.hook_target(set));
-            }
-        }
+    /// Points every armed site at what its set runs.
+    fn point_all(&mut self) -> Result<(), Error> {
+        let sites = self.placed.iter().map(|(site, _)| site);
+        let sites = sites.filter_map(|site| Some((site, self.registry.set_at(site)?)));
+        let sites: Vec<_> = sites.collect();
+        self.point(&sites)
     }
 
     /// All ops, as the list function asks them.

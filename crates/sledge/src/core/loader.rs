@@ -9,7 +9,7 @@ use super::Core;
 use super::apply::first;
 use crate::error::Error;
 use crate::process;
-use crate::sites::Spot;
+use crate::sites::{Called, Spot};
 use sledge_engine::dispatch::{Callback, Preserve, Target, entry_trampoline};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -72,7 +72,7 @@ impl Core {
         };
         let trampoline = self.put(|place| entry_trampoline(place, &[callback], 0))?;
         self.barrier().map_err(Error::system("membarrier"))?;
-        place.call(trampoline.start, None);
+        place.call(&Called::only(trampoline.start));
         let ids = self.patcher.add(vec![live])?;
         let refused = self.patcher.arm(&ids)?;
         self.watching = Some(refused.is_empty());

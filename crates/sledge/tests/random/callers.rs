@@ -1,18 +1,28 @@
 //! Threads that call, and stand still when asked to.
 
 use super::functions::{self, COUNT};
-use std::cell::Cell;
+use std::arch::asm;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-thread_local!(static CHECKER: Cell<bool> = const { Cell::new(true) });
+/// The thread pointer of the thread that changes and checks.
+static CHECKER: AtomicU64 = AtomicU64::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);
 
-/// Whether this is the thread that changes and checks.
+/// Whether this is the thread that changes and checks. Calls nothing.
+#[inline(always)]
 pub(crate) fn is_checker() -> bool {
-    CHECKER.get()
+    CHECKER.load(SeqCst) == thread_pointer()
+}
+
+#[inline(always)]
+fn thread_pointer() -> u64 {
+    let pointer;
+    // SAFETY: the first word at the thread pointer is its own address (x86-64 psABI, TLS).
+    unsafe { asm!("mov {}, fs:[0]", out(reg) pointer, options(pure, readonly, nostack)) };
+    pointer
 }
 
 /// A call by the thread that checks.
@@ -39,8 +49,9 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    /// They stand still to begin with.
+    /// They stand still to begin with. The calling thread is the one that checks.
     pub(crate) fn start(count: u64) -> Self {
+        CHECKER.store(thread_pointer(), SeqCst);
         let shared = Arc::new(Shared::default());
         let thread = |number: u64| {
             let shared = Arc::clone(&shared);
@@ -79,7 +90,6 @@ impl Drop for Callers {
 }
 
 fn work(number: u64, shared: &Shared) {
-    CHECKER.set(false);
     let mut random = number * 7919 + 1;
     while !shared.stop.load(SeqCst) {
         if !shared.runs.load(SeqCst) {

@@ -39,6 +39,11 @@ pub(crate) fn object(number: usize) -> usize {
     number / EACH
 }
 
+/// Where they begin, by number.
+pub(crate) fn addresses() -> &'static [AtomicU64; COUNT] {
+    &ADDRESSES
+}
+
 /// Which function begins there.
 pub(crate) fn number(address: u64) -> Option<usize> {
     ADDRESSES.iter().position(|known| known.load(SeqCst) == address)
