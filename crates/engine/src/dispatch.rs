@@ -14,12 +14,15 @@
 //!                     the displaced instructions; jmp back behind the patch
 //! ```
 //!
+//! Where a site has one callback that needs little, a thunk of another kind calls it itself, without a
+//! trampoline ([`lone_thunk`]).
+//!
 //! Thunks, and what else has no owner, are permanent; trampolines come and go with their sets. The
 //! counts tell when a trampoline has no thread in it: see [`Gate`].
 //!
 //! | set | ns over a plain call |
 //! |---|---|
-//! | one empty callback | 3.1 |
+//! | one empty callback, by a trampoline | 3.1 |
 //! | eight | 12.7 |
 //! | one, with full registers | 6.2 |
 //!

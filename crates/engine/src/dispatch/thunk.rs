@@ -72,10 +72,7 @@ pub fn entry_thunk(
     direct: Option<u64>,
     displaced: &Displaced<'_>,
 ) -> Result<EntryThunk, ThunkError> {
-    let mut code = Emitter::at(place);
-    code.raw(&displaced.function.to_le_bytes());
-    let entry = code.here();
-    let unknown = count_in(&mut code, gate);
+    let (mut code, entry, unknown) = begin(place, gate, displaced);
     code.call_through(Mem::Absolute(gate.cell));
     debug_assert_eq!(code.here().wrapping_add_signed(FUNCTION.into()), place);
     code.increment32(Mem::Thread(gate.left));
@@ -112,10 +109,7 @@ pub fn lone_thunk(
     gate: &Gate,
     displaced: &Displaced<'_>,
 ) -> Result<EntryThunk, ThunkError> {
-    let mut code = Emitter::at(place);
-    code.raw(&displaced.function.to_le_bytes());
-    let entry = code.here();
-    let unknown = count_in(&mut code, gate);
+    let (mut code, entry, unknown) = begin(place, gate, displaced);
     for reg in CALLER_SAVED {
         code.push_register(reg);
     }
@@ -159,15 +153,19 @@ pub fn direct_thunk(
     Ok(finish(code, place, place, body, relocated))
 }
 
-/// A frame as functions with a frame pointer have it; in it the thread counts itself in.
-fn count_in(code: &mut Emitter, gate: &Gate) -> Unknown {
+/// The function's address, and behind it the entry: a frame as functions with a frame pointer have
+/// it, in which the thread counts itself in.
+fn begin(place: u64, gate: &Gate, displaced: &Displaced<'_>) -> (Emitter, u64, Unknown) {
+    let mut code = Emitter::at(place);
+    code.raw(&displaced.function.to_le_bytes());
+    let entry = code.here();
     let (taken, known) = (code.label(), code.label());
     code.push_register(Reg::Rbp);
     code.copy(Reg::Rbp, Reg::Rsp);
     code.increment32(Mem::Thread(gate.entered));
     code.branch(Condition::Sign, taken);
     code.place(known);
-    Unknown { taken, known, first: gate.first }
+    (code, entry, Unknown { taken, known, first: gate.first })
 }
 
 /// The way of a thread that nobody knows yet: behind all else, since it is taken once.
